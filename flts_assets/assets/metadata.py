@@ -1,0 +1,66 @@
+"""Pictures and tables for Dagster's pages."""
+
+import base64
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import dagster as dg
+
+from flts_assets.forecasting.leaderboard import Leaderboard
+from flts_assets.forecasting.metrics import Scores
+
+__all__ = ["leaderboard_table", "picture", "scores_table", "table"]
+
+
+def picture(title: str, png: bytes) -> dg.MarkdownMetadataValue:
+    """A PNG that opens in the asset's page."""
+    return dg.MetadataValue.md(f"![{title}](data:image/png;base64,{base64.b64encode(png).decode()})")
+
+
+def table(rows: Iterable[Mapping[str, Any]]) -> dg.TableMetadataValue:
+    """Rows with equal keys; None is an empty cell."""
+    return dg.MetadataValue.table(
+        [
+            dg.TableRecord({key: "" if value is None else value for key, value in row.items()})
+            for row in rows
+        ]
+    )
+
+
+def scores_table(scores: Scores) -> dg.TableMetadataValue:
+    """One row a measure."""
+    rows = [
+        {"measure": name, "value": getattr(scores, name), "unit": unit}
+        for name, unit in (
+            ("score", "train range"),
+            ("rmse", "train range"),
+            ("mae", "train range"),
+            ("mse", "train range squared"),
+            ("nrmse", "mean of the target"),
+        )
+    ]
+    rows += [
+        {"measure": f"rmse of {target}", "value": value, "unit": "raw"}
+        for target, value in scores.raw_rmse.items()
+    ]
+    return table(rows)
+
+
+def leaderboard_table(board: Leaderboard) -> dg.TableMetadataValue:
+    """One row an entry, best first."""
+    return table(
+        {
+            "rank": entry.rank,
+            "name": entry.name,
+            "kind": entry.kind,
+            "score": round(entry.scores.score, 6),
+            "rmse": round(entry.scores.rmse, 6),
+            "mae": round(entry.scores.mae, 6),
+            "nrmse": round(entry.scores.nrmse, 6),
+            "skill": round(entry.skill, 4),
+            "fit_s": None if entry.fit_s is None else round(entry.fit_s, 3),
+            "predict_s": round(entry.predict_s, 4),
+            "run_id": entry.run_id,
+        }
+        for entry in board.entries
+    )

@@ -1,0 +1,51 @@
+"""The resource through which assets reach everything outside the process."""
+
+from functools import cached_property
+
+import dagster as dg
+from pydantic import Field
+
+from flts_assets.settings import Settings
+from flts_assets.stores.artifacts import Artifacts
+from flts_assets.stores.directory import DirectoryStore
+from flts_assets.stores.object_store import ObjectStore
+from flts_assets.stores.pointer import Pointer
+from flts_assets.stores.recipes import RecipeRegistry
+from flts_assets.stores.tracking import Tracking
+
+__all__ = ["Platform"]
+
+
+class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Stores and shares of this deployment; places come from the environment (`Settings`)."""
+
+    force: bool = Field(
+        default=False, description="Recompute every selected stage although its outputs are complete"
+    )
+    identifier: str | None = Field(
+        default=None, description="Whose pointer a promotion moves; none: global"
+    )
+
+    @cached_property
+    def settings(self) -> Settings:
+        return Settings.from_environment()
+
+    @cached_property
+    def store(self) -> ObjectStore:
+        return DirectoryStore(self.settings.home)
+
+    @cached_property
+    def artifacts(self) -> Artifacts:
+        return Artifacts(self.store)
+
+    @cached_property
+    def registry(self) -> RecipeRegistry:
+        return RecipeRegistry(self.store)
+
+    @cached_property
+    def tracking(self) -> Tracking:
+        settings = self.settings
+        return Tracking(settings.tracking_uri, settings.mlflow_artifacts, settings.home)
+
+    def pointer(self, config_hash: str) -> Pointer:
+        return Pointer(self.store, config_hash, self.identifier)

@@ -1,0 +1,168 @@
+"""The champion: chosen from the leaderboard, proven to load, put behind a pointer."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+
+from flts_assets.assets.leaderboard import leaderboard, load_board
+from flts_assets.assets.metadata import table
+from flts_assets.assets.models import MODEL_STAGES
+from flts_assets.assets.partitions import CONFIG_HASH
+from flts_assets.assets.platform import Platform
+from flts_assets.assets.stage import LEADERBOARD, Stage, StageRun, stage_run
+from flts_assets.errors import PromotionError
+from flts_assets.forecasting.baselines import PERSISTENCE
+from flts_assets.forecasting.forecaster import EXAMPLE_FILE, check_example, load_forecaster
+from flts_assets.forecasting.leaderboard import Entry, Leaderboard
+from flts_assets.forecasting.metrics import SCORE_WEIGHTS
+from flts_assets.stores.artifacts import Manifest
+from flts_assets.stores.object_store import MODEL_PROMOTION
+from flts_assets.stores.pointer import GLOBAL, Promotion
+from flts_assets.stores.tracking import experiment_of
+
+__all__ = ["promoted_model"]
+
+PROMOTION = Stage("promoted_model", "1", MODEL_PROMOTION)
+
+
+@dg.asset(
+    partitions_def=CONFIG_HASH,
+    deps=[leaderboard],
+    group_name="promotion",
+    owners=["team:ml"],
+    kinds={"mlflow"},
+    code_version=PROMOTION.code_version,
+)
+def promoted_model(
+    context: dg.AssetExecutionContext, platform: Platform
+) -> dg.MaterializeResult[Any]:
+    """The pointer to the recipe's best model: model-promotion/<identifier>/<config_hash>/current.json.
+
+    A winner is promoted only after its saved files were loaded and gave the recorded forecast. The
+    promotion is recorded, then the pointer moves by compare-and-swap; each record names the one before.
+    """
+    with stage_run(context, platform, PROMOTION) as step:
+        chosen_from = step.upstream(LEADERBOARD)
+        board = load_board(platform.artifacts, chosen_from)
+        pointer = platform.pointer(step.config_hash)
+        current = pointer.read()
+        cached = current is not None and current[0].leaderboard == chosen_from.identity
+        if cached and current is not None and not platform.force:
+            step.log.info("skip_idempotent", pointer=pointer.key, run_id=current[0].run_id)
+            promotion = current[0]
+        else:
+            champion, version = current or (None, None)
+            promotion = _promotion(step, board, chosen_from, pointer.key_of(champion))
+            pointer.move(promotion, version)
+            cached = False
+            step.log.info(
+                "promotion_decision",
+                model_type=promotion.model_type,
+                run_id=promotion.run_id,
+                score=promotion.score,
+                pointer=f"{MODEL_PROMOTION}/{pointer.key}",
+                replaced=None if champion is None else champion.run_id,
+            )
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(chosen_from.place.fingerprint),
+            metadata={
+                "recipe": step.recipe.name,
+                "config_hash": step.config_hash,
+                "cached": cached,
+                "model_type": promotion.model_type,
+                "mlflow_run_id": promotion.run_id,
+                "model_uri": promotion.model_uri,
+                "score": promotion.score,
+                "skill": promotion.skill,
+                "reason": promotion.reason,
+                "pointer": f"{MODEL_PROMOTION}/{pointer.key}",
+                "history": table(
+                    {
+                        "promoted_at": one.timestamp.isoformat(timespec="seconds"),
+                        "model": one.model_type,
+                        "score": round(one.score, 6),
+                        "run_id": one.run_id,
+                        "actor": one.actor,
+                    }
+                    for one in pointer.history()
+                ),
+            },
+        )
+
+
+def _promotion(
+    step: StageRun, board: Leaderboard, chosen_from: Manifest, previous: str | None
+) -> Promotion:
+    winner = _winner(step, board)
+    model_type = winner.name
+    model = step.upstream(MODEL_STAGES[model_type])  # type: ignore[index]
+    _prove(step, model)
+    assert winner.run_id is not None
+    return Promotion(
+        run_id=winner.run_id,
+        model_type=model_type,
+        config_hash=step.config_hash,
+        model_uri=f"runs:/{winner.run_id}/{model_type}",
+        score=winner.scores.score,
+        timestamp=datetime.now(UTC),
+        identifier=step.platform.identifier or GLOBAL,
+        experiment=experiment_of(model_type),
+        rmse=winner.scores.rmse,
+        mae=winner.scores.mae,
+        mse=winner.scores.mse,
+        weights=dict(SCORE_WEIGHTS),
+        recipe=step.recipe.name,
+        model=model.place,
+        attempt=model.attempt,
+        leaderboard=chosen_from.identity,
+        skill=winner.skill,
+        reason=_reason(winner, board),
+        actor=f"dagster run {step.context.run_id}",
+        previous=previous,
+    )
+
+
+def _winner(step: StageRun, board: Leaderboard) -> Entry:
+    missing = set(step.recipe.models) - {entry.name for entry in board.models}
+    if missing:
+        raise PromotionError(
+            "the leaderboard lacks models of the recipe",
+            received=sorted(missing),
+            remedy="materialise the missing models, then the leaderboard",
+        )
+    step.log.info("promotion_all_models_present", models=list(step.recipe.models))
+    winner = board.models[0]
+    if step.recipe.promotion.must_beat_persistence and winner.skill <= 0:
+        raise PromotionError(
+            f"the best model, {winner.name}, does not beat persistence",
+            received=f"skill {winner.skill:.4f}",
+            allowed="above 0 (promotion.must_beat_persistence)",
+            remedy="the pointer stays where it was; improve the recipe",
+        )
+    return winner
+
+
+def _prove(step: StageRun, model: Manifest) -> None:
+    """Raises ArtifactError unless the saved files load and give the recorded forecast."""
+    files = step.platform.artifacts.read_all(model)
+    forecaster = load_forecaster(files, step.platform.settings.step_threads)
+    check_example(forecaster, files[EXAMPLE_FILE])
+    step.log.info("promotion_artifacts_ok", model=model.place.manifest_key, files=len(files))
+
+
+def _reason(winner: Entry, board: Leaderboard) -> str:
+    others = [entry.name for entry in board.models if entry.name != winner.name]
+    better_baselines = [
+        entry.name
+        for entry in board.entries
+        if entry.kind == "baseline" and entry.rank < winner.rank
+    ]
+    text = f"best {board.rank_by} on {board.forecasts} test windows"
+    if others:
+        text += f", before {', '.join(others)}"
+    if winner.skill <= 0:
+        text += f"; does not beat {PERSISTENCE}"
+    if better_baselines:
+        text += f"; better baselines: {', '.join(better_baselines)}"
+    return text

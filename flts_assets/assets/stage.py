@@ -1,0 +1,184 @@
+"""What all stages share: recipe, fingerprint, idempotence, clear failure.
+
+    fingerprint = sha256(config_hash, stage, code version, the inputs actually read)
+
+It is the asset's data version and names the place of its outputs. A stage whose outputs stand complete
+at its fingerprint computes nothing and materialises what is there.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import dagster as dg
+
+from flts_assets.assets.platform import Platform
+from flts_assets.errors import FltsError, UpstreamMissingError
+from flts_assets.logs import EventLog, event_log
+from flts_assets.recipe import Recipe
+from flts_assets.stores.artifacts import Manifest, Place, new_attempt
+from flts_assets.stores.object_store import MODELS, PROCESSED_DATA
+
+__all__ = ["Outcome", "Outputs", "Stage", "StageRun", "stage_run"]
+
+RECIPE_TAG = "flts/recipe"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step of the way from raw data to the promoted model; named like its asset."""
+
+    name: str
+    code_version: str
+    """raise it when the same inputs would give other outputs"""
+    bucket: str
+
+
+RAW_DATA = Stage("raw_data", "1", PROCESSED_DATA)
+PROCESSED = Stage("processed_data", "1", PROCESSED_DATA)
+LEADERBOARD = Stage("leaderboard", "1", MODELS)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a stage computed."""
+
+    files: Mapping[str, bytes]
+    facts: Mapping[str, Any]
+    """JSON values"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What now stands at the stage's fingerprint, and whether it stood there before."""
+
+    manifest: Manifest
+    cached: bool
+
+
+class StageRun:
+    """One materialisation of one stage for one recipe."""
+
+    def __init__(
+        self, context: dg.AssetExecutionContext, platform: Platform, stage: Stage
+    ) -> None:
+        self.context = context
+        self.platform = platform
+        self.stage = stage
+        self.config_hash: str = context.partition_key
+        self.log: EventLog = event_log(
+            context.log, stage=stage.name, config_hash=self.config_hash
+        )
+        self.recipe: Recipe = platform.registry.get(self.config_hash)
+        context.instance.add_run_tags(context.run_id, {RECIPE_TAG: self.recipe.name})
+
+    def upstream(self, stage: Stage) -> Manifest:
+        """What the stage before last materialised for this partition. Raises UpstreamMissingError."""
+        place = latest_place(self.context.instance, stage, self.config_hash)
+        if place is None:
+            raise UpstreamMissingError(
+                f"{self.stage.name} needs {stage.name} of recipe {self.recipe.name!r}, which was"
+                " never materialised",
+                remedy=f"materialise {stage.name} first, or run the whole job",
+            )
+        return self.platform.artifacts.get(place)
+
+    def outputs(
+        self, inputs: Mapping[str, str], compute: Callable[[Place, str], Outputs]
+    ) -> Outcome:
+        """What stands at the fingerprint of these inputs (name -> identity), computed if need be.
+
+        `compute` is told the place and the attempt under which its files will stand.
+        """
+        artifacts = self.platform.artifacts
+        place = _place(self.stage, self.config_hash, self._fingerprint(inputs))
+        found = None if self.platform.force else artifacts.find(place)
+        if found is not None:
+            self.log.info("skip_idempotent", fingerprint=place.fingerprint)
+            return Outcome(found, cached=True)
+        attempt = new_attempt()
+        outputs = compute(place, attempt)
+        manifest = artifacts.write(
+            place,
+            outputs.files,
+            outputs.facts,
+            code_version=self.stage.code_version,
+            attempt=attempt,
+        )
+        return Outcome(manifest, cached=False)
+
+    def result(
+        self, outcome: Outcome, metadata: Mapping[str, Any]
+    ) -> dg.MaterializeResult[Any]:
+        """The materialisation: data version and what every stage tells, then the stage's own."""
+        manifest = outcome.manifest
+        place = manifest.place
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(place.fingerprint),
+            metadata={
+                "recipe": self.recipe.name,
+                "config_hash": self.config_hash,
+                "cached": outcome.cached,
+                **metadata,
+                "outputs": f"{place.bucket}/{place.manifest_key}",
+                "outputs_size": dg.MetadataValue.text(_readable(manifest.total_size)),
+                "computed_at": dg.MetadataValue.timestamp(manifest.created_at.timestamp()),
+            },
+        )
+
+    def _fingerprint(self, inputs: Mapping[str, str]) -> str:
+        work = {
+            "config_hash": self.config_hash,
+            "stage": self.stage.name,
+            "code_version": self.stage.code_version,
+            "inputs": dict(inputs),
+        }
+        return hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()
+
+
+def latest_place(
+    instance: dg.DagsterInstance, stage: Stage, config_hash: str
+) -> Place | None:
+    """Where the stage's newest materialisation of this partition says its outputs stand."""
+    records = instance.fetch_materializations(
+        dg.AssetRecordsFilter(asset_key=dg.AssetKey(stage.name), asset_partitions=[config_hash]),
+        limit=1,
+    ).records
+    event = records[0].asset_materialization if records else None
+    fingerprint = (event.tags or {}).get("dagster/data_version") if event else None
+    return None if fingerprint is None else _place(stage, config_hash, fingerprint)
+
+
+def _place(stage: Stage, config_hash: str, fingerprint: str) -> Place:
+    return Place(
+        bucket=stage.bucket, config_hash=config_hash, stage=stage.name, fingerprint=fingerprint
+    )
+
+
+@contextmanager
+def stage_run(
+    context: dg.AssetExecutionContext, platform: Platform, stage: Stage
+) -> Iterator[StageRun]:
+    """A StageRun; an FltsError becomes one clear failure of the step, without a stack trace."""
+    try:
+        yield StageRun(context, platform, stage)
+    except FltsError as error:
+        _fail(context, stage, error)
+
+
+def _fail(context: dg.AssetExecutionContext, stage: Stage, error: FltsError) -> NoReturn:
+    kind = type(error).__name__
+    event_log(context.log, stage=stage.name, config_hash=context.partition_key).error(
+        "stage_failed", error=kind, message=str(error)
+    )
+    raise dg.Failure(str(error), metadata={"error": kind}, allow_retries=False) from error
+
+
+def _readable(size: int) -> str:
+    if size < 1000:
+        return f"{size} bytes"
+    value, unit = (size / 1000, "kB") if size < 1_000_000 else (size / 1_000_000, "MB")
+    return f"{value:,.1f} {unit} ({size:,} bytes)"

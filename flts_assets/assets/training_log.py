@@ -1,0 +1,169 @@
+"""One training, told to MLflow and the run log while it happens.
+
+The trained model is saved before it is logged. If MLflow fails during training, training goes on; if it
+still fails afterwards the step fails with the model saved, and the next run logs it without training.
+"""
+
+import json
+import time
+from types import TracebackType
+from typing import Any
+
+from flts_assets.assets.stage import StageRun
+from flts_assets.errors import TrackingError
+from flts_assets.forecasting.progress import Epoch, Progress
+from flts_assets.forecasting.training import TRAINING_FILE
+from flts_assets.recipe import ModelType
+from flts_assets.stores.artifacts import MANIFEST, Manifest
+from flts_assets.stores.tracking import (
+    ASSET_TAG,
+    ATTEMPT_TAG,
+    CONFIG_HASH_TAG,
+    DAGSTER_RUN_TAG,
+    FINGERPRINT_TAG,
+    RECIPE_TAG,
+    TrackingRun,
+)
+
+__all__ = ["TrainingLog"]
+
+
+class TrainingLog:
+    """A context around a model's step; an MLflow run it opened ends with it, however it ends."""
+
+    def __init__(self, step: StageRun, model_type: ModelType) -> None:
+        self._step = step
+        self._model_type = model_type
+        self._open: TrackingRun | None = None
+        self._logged_epochs = 0
+        self._started = time.monotonic()
+
+    def __enter__(self) -> "TrainingLog":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._open is not None:
+            # Interrupts, Dagster's own among them, are no Exceptions.
+            failed = kind is None or issubclass(kind, Exception)
+            try:
+                self._open.end("FAILED" if failed else "KILLED")
+            except TrackingError as refused:
+                self._warn(refused)
+
+    def start(self, attempt: str) -> None:
+        """A training begins."""
+        self._started = time.monotonic()
+        self._step.log.info("train_start", model_type=self._model_type)
+        try:
+            self._open = self._new_run(attempt)
+        except TrackingError as error:
+            self._warn(error)
+
+    def report(self, progress: Progress) -> None:
+        """Where it stands: a line in the logs, and a finished epoch's losses to MLflow."""
+        fields: dict[str, Any] = {
+            "model_type": self._model_type,
+            "epoch": progress.epoch,
+            "epochs": progress.epochs,
+            "done": round(progress.done, 4),
+            "windows_per_s": round(progress.windows_per_s),
+            "remaining_s": round(progress.remaining_s, 1),
+        }
+        if progress.train_loss is not None:
+            fields["train_loss"] = progress.train_loss
+        epoch = progress.finished
+        if epoch is None:
+            self._step.log.info("train_progress", **fields)
+            return
+        fields.update(validation_loss=epoch.validation_loss, seconds=round(epoch.seconds, 3))
+        self._step.log.info("train_epoch", **fields)
+        if self._open is not None and self._logged_epochs == epoch.epoch - 1:
+            try:
+                self._log_epoch(self._open, epoch)
+            except TrackingError as error:
+                self._warn(error)
+
+    def complete(self, manifest: Manifest) -> str:
+        """The id of the finished MLflow run of this saved model, logged now if it was not before.
+
+        Raises TrackingError if MLflow refuses; the saved model stays.
+        """
+        if self._open is None:
+            tracking = self._step.platform.tracking
+            found = tracking.find_finished(manifest.place.fingerprint, manifest.attempt)
+            if found is not None:
+                return found
+            self._open = self._new_run(manifest.attempt)
+        run = self._open
+        files = self._step.platform.artifacts.read_all(manifest)
+        for epoch in json.loads(files[TRAINING_FILE])["epochs"][self._logged_epochs :]:
+            self._log_epoch(run, Epoch(**epoch))
+        self._log_model(run, manifest, files)
+        run.end("FINISHED")
+        self._open = None
+        self._step.log.info(
+            "train_complete",
+            run_id=run.run_id,
+            model_type=self._model_type,
+            duration_ms=round((time.monotonic() - self._started) * 1000),
+            fit_s=round(manifest.facts["fit_s"], 3),
+        )
+        return run.run_id
+
+    def _new_run(self, attempt: str) -> TrackingRun:
+        step = self._step
+        tags = {
+            CONFIG_HASH_TAG: step.config_hash,
+            RECIPE_TAG: step.recipe.name,
+            ATTEMPT_TAG: attempt,
+            DAGSTER_RUN_TAG: step.context.run_id,
+            ASSET_TAG: step.stage.name,
+            "dagster.partition": step.config_hash,
+            "dagster.retry_number": str(step.context.retry_number),
+        }
+        run = step.platform.tracking.start(self._model_type, self._params(), tags)
+        step.context.instance.add_run_tags(
+            step.context.run_id, {f"mlflow/{self._model_type.lower()}": run.run_id}
+        )
+        return run
+
+    def _params(self) -> dict[str, object]:
+        recipe = self._step.recipe
+        settings = recipe.prophet if self._model_type == "PROPHET" else recipe.recurrent
+        return {
+            "config_hash": recipe.config_hash,
+            "station": recipe.station,
+            "targets": ",".join(recipe.window.targets),
+            "window": recipe.window.size,
+            "horizon": recipe.window.horizon,
+            "seed": recipe.seed,
+            **settings.model_dump(),
+        }
+
+    def _log_epoch(self, run: TrackingRun, epoch: Epoch) -> None:
+        losses = {
+            "train_loss": epoch.train_loss,
+            "validation_loss": epoch.validation_loss,
+            "epoch_s": epoch.seconds,
+        }
+        run.log_metrics(losses, step=epoch.epoch)
+        self._logged_epochs = epoch.epoch
+
+    def _log_model(self, run: TrackingRun, manifest: Manifest, files: dict[str, bytes]) -> None:
+        facts = manifest.facts
+        measures = ("score", "rmse", "mae", "mse", "nrmse")
+        scores = {f"validation_{name}": facts["validation"][name] for name in measures}
+        run.log_metrics({**scores, "fit_s": facts["fit_s"]})
+        run.set_tags(
+            {FINGERPRINT_TAG: manifest.place.fingerprint, ATTEMPT_TAG: manifest.attempt}
+        )
+        described = {MANIFEST: manifest.model_dump_json(indent=1).encode()}
+        run.log_files(self._model_type, {**files, **described})
+
+    def _warn(self, error: TrackingError) -> None:
+        self._step.log.warning("tracking_unavailable", message=str(error))

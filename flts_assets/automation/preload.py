@@ -1,0 +1,57 @@
+"""Imported once by the fork server, so that a step starts with everything in memory.
+
+Order matters: the thread share is set before any library reads it. What a forked step would otherwise
+import again is listed too; some of it has private names, which may move, so each is optional. A failure
+in here would be silent (dagster#30893): a test asserts that steps find torch loaded.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from contextlib import suppress
+
+from flts_assets.settings import Settings
+
+_share = str(Settings.from_environment().step_threads)
+for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_variable, _share)
+
+_MODULES = (
+    "flts_assets.definitions",
+    "flts_assets.forecasting.recurrent",
+    "flts_assets.forecasting.training",
+    "flts_assets.forecasting.baselines",
+    "safetensors.torch",
+    "onnx",
+    "onnxruntime",
+    "prophet",
+    "prophet.serialize",
+    "pandera.pandas",
+    "pyarrow.parquet",
+    "matplotlib.backends.backend_agg",
+    "mlflow",
+    "mlflow.tracking.client",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "mlflow.store.model_registry.sqlalchemy_store",
+    "mlflow.store.artifact.local_artifact_repo",
+    "dagster_mlflow.resources",
+    "alembic.command",
+    "alembic.script",
+    "sqlalchemy.dialects.sqlite.pysqlite",
+    "filelock",
+    "structlog",
+    "tqdm",
+    "upath",
+    "dagster._core.storage.sqlite_storage",
+    "dagster._core.storage.event_log.sqlite.sqlite_event_log",
+    "dagster._core.storage.runs.sqlite.sqlite_run_storage",
+    "dagster._core.storage.schedules.sqlite.sqlite_schedule_storage",
+    "dagster._core.storage.local_compute_log_manager",
+    "dagster._core.run_coordinator.default_run_coordinator",
+    "dagster._core.launcher.default_run_launcher",
+)
+
+for _name in _MODULES:
+    with suppress(ImportError):
+        importlib.import_module(_name)

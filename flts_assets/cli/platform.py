@@ -1,0 +1,30 @@
+"""The deployment that commands work on."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from flts_assets.recipe.environment import force_from, identifier_from
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+    from flts_assets.assets.platform import Platform
+
+__all__ = ["open_instance", "open_platform"]
+
+
+def open_platform(*, force: bool = False) -> Platform:
+    """Stores as the environment configures them; `force` adds to FORCE_REPROCESS."""
+    from flts_assets.assets.platform import Platform
+
+    return Platform(force=force or force_from(os.environ), identifier=identifier_from(os.environ))
+
+
+def open_instance(platform: Platform) -> dg.DagsterInstance:
+    """The Dagster instance whose runs the UI shows."""
+    import dagster as dg
+
+    platform.settings.dagster_storage.mkdir(parents=True, exist_ok=True)
+    return dg.DagsterInstance.get()

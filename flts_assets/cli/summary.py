@@ -1,0 +1,67 @@
+"""What `flts run` says at the end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from flts_assets.assets.stage import LEADERBOARD, latest_place
+from flts_assets.forecasting.leaderboard import Leaderboard
+from flts_assets.stores.object_store import MODEL_PROMOTION
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+    from flts_assets.assets.platform import Platform
+    from flts_assets.cli.run_view import RunView
+    from flts_assets.recipe import Recipe
+
+__all__ = ["print_failures", "print_summary"]
+
+
+def print_summary(
+    recipe: Recipe, platform: Platform, instance: dg.DagsterInstance, console: Console
+) -> None:
+    """The leaderboard and the pointer."""
+    from flts_assets.assets.leaderboard import load_board
+
+    place = latest_place(instance, LEADERBOARD, recipe.config_hash)
+    pointer = platform.pointer(recipe.config_hash)
+    current = pointer.read()
+    assert place is not None and current is not None
+    console.print(_table(load_board(platform.artifacts, platform.artifacts.get(place))))
+    champion = current[0]
+    console.print(
+        f"champion {champion.model_type}  {champion.model_uri}  {champion.reason}", soft_wrap=True
+    )
+    console.print(f"pointer  {MODEL_PROMOTION}/{pointer.key}", soft_wrap=True)
+
+
+def print_failures(view: RunView, console: Console) -> None:
+    """Why it failed: one message a stage."""
+    for stage, message in view.failures.items():
+        console.print(f"flts: {stage}: {message}", markup=False, soft_wrap=True)
+    if not view.failures:
+        console.print("flts: the run was interrupted", markup=False)
+
+
+def _table(board: Leaderboard) -> Table:
+    table = Table(title=f"{board.forecasts:,} test windows, targets {', '.join(board.targets)}")
+    for title in ("", "model", "score", "RMSE", "MAE", "skill", "fit", "predict"):
+        table.add_column(title, justify="left" if title == "model" else "right")
+    for entry in board.entries:
+        scores = entry.scores
+        table.add_row(
+            str(entry.rank),
+            entry.name,
+            f"{scores.score:.5g}",
+            f"{scores.rmse:.5g}",
+            f"{scores.mae:.5g}",
+            f"{entry.skill:+.3f}",
+            "" if entry.fit_s is None else f"{entry.fit_s:.2f} s",
+            f"{entry.predict_s:.3f} s",
+            style="bold" if entry.kind == "model" else "dim",
+        )
+    return table

@@ -1,0 +1,100 @@
+"""Everything a model is made from and scored on: two splits and what was fitted on the first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from flts_assets.errors import RawDataError
+from flts_assets.forecasting.empty_cells import without_empty_cells
+from flts_assets.forecasting.preprocessing import FittedPreprocessing, fit_preprocessing
+from flts_assets.forecasting.sampling import sample
+from flts_assets.forecasting.split import Split, window_count
+from flts_assets.recipe.model import Recipe
+
+__all__ = ["Dataset", "PreparedRows", "prepare"]
+
+
+@dataclass(frozen=True)
+class PreparedRows:
+    """One split as preprocessing leaves it: both frames have the same N rows, indexed by time."""
+
+    measured: pd.DataFrame
+    """raw units, float64, NaN where a cell was empty [N, 11]"""
+    processed: pd.DataFrame
+    """scaled, float32 [N, F]"""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What the stages after preprocessing work on."""
+
+    train: Split
+    test: Split
+    preprocessing: FittedPreprocessing
+
+
+def prepare(
+    train: pd.DataFrame, test: pd.DataFrame, recipe: Recipe
+) -> tuple[PreparedRows, PreparedRows, FittedPreprocessing]:
+    """Sample, fill, fit on train rows, transform both. Frames as `read_raw` returns them.
+
+    Raises RawDataError: too few rows for the recipe's sampling or windows, or empty cells that may
+    not be filled.
+    """
+    data = recipe.data
+    train = sample(train, data.sample_train_rows, data, data.train_file)
+    test = sample(test, data.sample_test_rows, data, data.test_file)
+    full_train, full_test = without_empty_cells(train, test, recipe.handle_nans, data)
+    # One window to fit on and one to validate on; one to test on.
+    _check_enough_rows(len(full_train), recipe, data.train_file, windows=2)
+    _check_enough_rows(len(full_test), recipe, data.test_file, windows=1)
+    fitted = fit_preprocessing(full_train, recipe)
+    return (
+        _prepared(train, full_train, fitted),
+        _prepared(test, full_test, fitted),
+        fitted,
+    )
+
+
+def split_of(rows: PreparedRows, recipe: Recipe) -> Split:
+    """The split that stands in these frames."""
+    return Split(
+        times=pd.DatetimeIndex(rows.measured.index),
+        measured=rows.measured[list(recipe.window.targets)].to_numpy(dtype=np.float64),
+        features=_float32(rows.processed),
+        window=recipe.window,
+    )
+
+
+def _float32(frame: pd.DataFrame) -> npt.NDArray[np.float32]:
+    return np.ascontiguousarray(frame.to_numpy(dtype=np.float32))
+
+
+def _prepared(
+    measured: pd.DataFrame, full: pd.DataFrame, fitted: FittedPreprocessing
+) -> PreparedRows:
+    index = full.index[fitted.rows_lost :]
+    return PreparedRows(
+        measured=measured.loc[index],
+        processed=pd.DataFrame(fitted.transform(full), index=index, columns=list(fitted.columns)),
+    )
+
+
+def _check_enough_rows(rows: int, recipe: Recipe, file: str, *, windows: int) -> None:
+    lost = recipe.lags.n_lags * recipe.lags.step if recipe.lags.enabled else 0
+    if window_count(rows - lost, recipe.window) < windows:
+        least = recipe.window.size + recipe.window.horizon + lost + windows - 1
+        raise RawDataError(
+            file,
+            f"{rows} usable rows are fewer than the recipe's windows need",
+            received=rows,
+            allowed=(
+                f"at least {least} (window {recipe.window.size}, horizon"
+                f" {recipe.window.horizon}, lags {lost}, windows {windows})"
+            ),
+            remedy="give more rows, sample more of them, or shorten the window",
+        )

@@ -1,0 +1,153 @@
+"""The leaderboard: models and baselines scored on the same forecasts, ranked on one scale."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from pydantic import BaseModel, ConfigDict
+
+from flts_assets.forecasting.baselines import BASELINES, PERSISTENCE
+from flts_assets.forecasting.dataset import Dataset
+from flts_assets.forecasting.forecaster import Forecaster
+from flts_assets.forecasting.metrics import Scores, score
+from flts_assets.recipe.model import ModelType, Recipe
+
+__all__ = ["Candidate", "Entry", "Leaderboard", "Result", "evaluate", "forecast_frame"]
+
+Floats = npt.NDArray[np.float64]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Entry(_Frozen):
+    """One row: who, how good, how dear."""
+
+    rank: int
+    name: str
+    kind: Literal["model", "baseline"]
+    scores: Scores
+    skill: float
+    """1 - score / persistence's score: above 0 beats it, 1 is perfect"""
+    fit_s: float | None = None
+    """None where fitting and forecasting are one step"""
+    predict_s: float
+    run_id: str | None = None
+    """the model's MLflow run"""
+
+
+class Leaderboard(_Frozen):
+    """Best first."""
+
+    config_hash: str
+    rank_by: str
+    targets: tuple[str, ...]
+    forecasts: int
+    """windows compared"""
+    entries: tuple[Entry, ...]
+
+    def entry(self, name: str) -> Entry:
+        return next(entry for entry in self.entries if entry.name == name)
+
+    @property
+    def models(self) -> tuple[Entry, ...]:
+        return tuple(entry for entry in self.entries if entry.kind == "model")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trained model that asks to be ranked."""
+
+    model_type: ModelType
+    forecaster: Forecaster
+    fit_s: float
+    run_id: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one candidate or baseline forecast, and how well."""
+
+    name: str
+    forecasts: Floats
+    """raw units [M, H, T]"""
+    scores: Scores
+    predict_s: float
+    candidate: Candidate | None = None
+
+
+def evaluate(
+    data: Dataset, candidates: Sequence[Candidate], recipe: Recipe
+) -> tuple[Leaderboard, list[Result]]:
+    """Score all candidates and baselines on the test split: this is where it is looked at.
+
+    Returns the leaderboard, and the results in its order.
+    """
+
+    def result(
+        name: str, forecast: Callable[[], Floats], candidate: Candidate | None = None
+    ) -> Result:
+        started = time.perf_counter()
+        forecasts = forecast()
+        took = time.perf_counter() - started
+        fitted = data.preprocessing
+        scores = score(data.test.actuals(), forecasts, fitted.targets, fitted.target_ranges)
+        return Result(name, forecasts, scores, took, candidate)
+
+    results = [
+        *(result(name, partial(forecast, data)) for name, forecast in BASELINES.items()),
+        *(
+            result(one.model_type, partial(one.forecaster.forecast, data.test), one)
+            for one in candidates
+        ),
+    ]
+    reference = next(one for one in results if one.name == PERSISTENCE).scores.score
+    results.sort(key=lambda one: (getattr(one.scores, recipe.evaluation.rank_by), one.name))
+    board = Leaderboard(
+        config_hash=recipe.config_hash,
+        rank_by=recipe.evaluation.rank_by,
+        targets=data.preprocessing.targets,
+        forecasts=data.test.windows,
+        entries=tuple(
+            _entry(rank, one, reference) for rank, one in enumerate(results, start=1)
+        ),
+    )
+    return board, results
+
+
+def forecast_frame(data: Dataset, results: Sequence[Result]) -> pd.DataFrame:
+    """One row a forecast value: time, step (1..H), target, actual, then a column for each result."""
+    times = data.test.target_times()
+    actuals = data.test.actuals()
+    windows, horizon, targets = actuals.shape
+    return pd.DataFrame(
+        {
+            "time": times.repeat(targets),
+            "step": np.tile(np.arange(1, horizon + 1).repeat(targets), windows),
+            "target": np.tile(data.preprocessing.targets, windows * horizon),
+            "actual": actuals.ravel(),
+            **{one.name: one.forecasts.ravel() for one in results},
+        }
+    )
+
+
+def _entry(rank: int, result: Result, reference: float) -> Entry:
+    candidate = result.candidate
+    return Entry(
+        rank=rank,
+        name=result.name,
+        kind="baseline" if candidate is None else "model",
+        scores=result.scores,
+        skill=1 - result.scores.score / reference if reference else 0.0,
+        fit_s=None if candidate is None else candidate.fit_s,
+        predict_s=result.predict_s,
+        run_id=None if candidate is None else candidate.run_id,
+    )

@@ -1,0 +1,102 @@
+"""Small PNG pictures for the lineage graph and the experiment tracker.
+
+Colours stay readable on light and dark pages: pictures carry their own white ground.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from flts_assets.forecasting.leaderboard import Leaderboard
+from flts_assets.forecasting.progress import Epoch
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["forecast_picture", "leaderboard_picture", "loss_picture"]
+
+Floats = npt.NDArray[np.float64]
+
+MODEL_COLOR, BASELINE_COLOR, ACTUAL_COLOR = "#1f6feb", "#9aa4b2", "#24292f"
+SERIES_COLORS = ("#d9480f", "#1f6feb", "#2b8a3e", "#862e9c")
+
+
+def loss_picture(epochs: Sequence[Epoch], best_epoch: int) -> bytes:
+    """Train and validation loss by epoch; the kept epoch is marked."""
+    figure = _figure(6, 3)
+    axes = figure.subplots()
+    numbers = [epoch.epoch for epoch in epochs]
+    axes.plot(numbers, [epoch.train_loss for epoch in epochs], label="train", color=BASELINE_COLOR)
+    axes.plot(
+        numbers,
+        [epoch.validation_loss for epoch in epochs],
+        label="validation",
+        color=MODEL_COLOR,
+        marker="o",
+        markersize=3,
+    )
+    axes.axvline(best_epoch, color=SERIES_COLORS[0], linewidth=1, label=f"kept: epoch {best_epoch}")
+    axes.set(xlabel="epoch", ylabel="mean squared error, scaled", yscale="log")
+    axes.legend(frameon=False)
+    return _png(figure)
+
+
+def forecast_picture(
+    times: npt.NDArray[np.datetime64],
+    actuals: Floats,
+    forecasts: Mapping[str, Floats],
+    target: str,
+    title: str,
+    last: int = 720,
+) -> bytes:
+    """Forecast against actual of one target over the last rows: arrays [M], raw units."""
+    figure = _figure(9, 3)
+    axes = figure.subplots()
+    axes.plot(times[-last:], actuals[-last:], color=ACTUAL_COLOR, linewidth=0.9, label="actual")
+    for color, (name, values) in zip(SERIES_COLORS, forecasts.items(), strict=False):
+        axes.plot(times[-last:], values[-last:], color=color, linewidth=0.9, alpha=0.85, label=name)
+    axes.set(title=title, ylabel=f"{target}, raw units")
+    axes.legend(frameon=False, ncols=4, loc="upper left")
+    figure.autofmt_xdate(rotation=0, ha="center")
+    return _png(figure)
+
+
+def leaderboard_picture(board: Leaderboard) -> bytes:
+    """One bar an entry, the best on top; baselines are grey.
+
+    Entries more than three times as bad as persistence are cut off there, with their value written.
+    """
+    entries = board.entries[::-1]
+    values = [getattr(entry.scores, board.rank_by) for entry in entries]
+    limit = 3 * getattr(board.entry("persistence").scores, board.rank_by)
+    figure = _figure(6, 0.35 * len(entries) + 0.8)
+    axes = figure.subplots()
+    bars = axes.barh(
+        [entry.name for entry in entries],
+        [min(value, limit) for value in values] if limit > 0 else values,
+        color=[MODEL_COLOR if entry.kind == "model" else BASELINE_COLOR for entry in entries],
+    )
+    axes.bar_label(bars, labels=[f"{value:.4g}" for value in values], padding=3, fontsize=8)
+    axes.margins(x=0.15)
+    axes.set(xlabel=f"{board.rank_by} on the test rows (lower is better)")
+    return _png(figure)
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=100, layout="constrained", facecolor="white")
+
+
+def _png(figure: Figure) -> bytes:
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()

@@ -1,0 +1,83 @@
+"""The rows of one split, and the windows over them.
+
+    rows      0 1 2 3 4 5 6 7 8 9          window size W = 4, horizon H = 2
+    window 0  ■ ■ ■ ■ □ □                  ■ what the model sees, □ what it forecasts
+    window 1    ■ ■ ■ ■ □ □                cutoff of window i: row i + W - 1
+      ⋮
+    window M-1        ■ ■ ■ ■ □ □          M = N - W - H + 1
+
+Windows are views: a split of a million rows is held once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from flts_assets.recipe.model import Window
+
+__all__ = ["Split", "first_validation_window", "window_count"]
+
+Floats = npt.NDArray[np.float64]
+
+
+def window_count(rows: int, window: Window) -> int:
+    """How many windows fit over so many rows (0 if none)."""
+    return max(0, rows - window.size - window.horizon + 1)
+
+
+def first_validation_window(windows: int, share: float) -> int:
+    """The chronological split of train windows: fit before this one, validate from it on.
+
+    At least one window stands on either side of it, given two windows.
+    """
+    return min(max(round(windows * (1 - share)), 1), windows - 1)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows in time order. N rows, F features, T targets."""
+
+    times: pd.DatetimeIndex
+    measured: Floats
+    """[N, T] targets in raw units, NaN where the cell was empty"""
+    features: npt.NDArray[np.float32]
+    """[N, F] scaled"""
+    window: Window
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    @property
+    def windows(self) -> int:
+        """How many windows there are, M."""
+        return window_count(len(self), self.window)
+
+    def inputs(self) -> npt.NDArray[np.float32]:
+        """What a model sees: a view [M, W, F]."""
+        view = np.lib.stride_tricks.sliding_window_view(self.features, self.window.size, axis=0)
+        return view[: self.windows].transpose(0, 2, 1)
+
+    def ahead(self, rows: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+        """The H rows after each cutoff, of any array of rows [N, K]: a view [M, H, K]."""
+        view = np.lib.stride_tricks.sliding_window_view(
+            rows[self.window.size :], self.window.horizon, axis=0
+        )
+        return view.transpose(0, 2, 1)
+
+    def actuals(self) -> Floats:
+        """What was measured after each cutoff, raw units [M, H, T]; NaN where nothing was."""
+        return np.asarray(self.ahead(self.measured), dtype=np.float64)
+
+    def target_times(self) -> npt.NDArray[np.datetime64]:
+        """When: [M, H]."""
+        times = self.times.to_numpy()[self.window.size :]
+        return np.lib.stride_tricks.sliding_window_view(times, self.window.horizon)
+
+    def known(self) -> Floats:
+        """[N, T] the last measured value at each row, raw units; 0 before the first measurement."""
+        filled = pd.DataFrame(self.measured).ffill().fillna(0.0)
+        return filled.to_numpy(dtype=np.float64)

@@ -1,0 +1,58 @@
+"""Recipes as YAML files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from flts_assets.errors import RecipeError
+from flts_assets.recipe.model import Recipe
+
+__all__ = ["load_recipe", "parse_recipe"]
+
+
+def load_recipe(path: Path) -> Recipe:
+    """The recipe in a YAML file; without a `name` of its own it is called like the file.
+
+    Raises RecipeError: no such file, not YAML, an unknown field, a value that is not allowed.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(
+            f"recipe file {path} cannot be read: {error}",
+            remedy="name a YAML file such as recipes/sample50.yaml",
+        ) from error
+    return parse_recipe(text, source=str(path), default_name=path.stem)
+
+
+def parse_recipe(text: str, *, source: str, default_name: str | None = None) -> Recipe:
+    """The recipe in a YAML (or JSON) text. `source` names it in errors. Raises RecipeError."""
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{source} is not YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise RecipeError(
+            f"{source} holds no recipe",
+            received=content,
+            allowed="a mapping with at least data: {train_file: …, test_file: …}",
+        )
+    if default_name is not None:
+        content = {"name": default_name, **content}
+    return validated(content, source)
+
+
+def validated(content: object, source: str) -> Recipe:
+    """`content` as a recipe; each fault is told with its field. Raises RecipeError."""
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(map(str, fault['loc'])) or 'recipe'}: {fault['msg']}"
+            f" (received {fault['input']!r})"
+            for fault in error.errors(include_url=False)
+        )
+        raise RecipeError(f"{source} is not a valid recipe: {faults}") from error

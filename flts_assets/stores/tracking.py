@@ -1,0 +1,202 @@
+"""MLflow: how each model was trained. One run a model and fingerprint, closed however training ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from flts_assets.errors import TrackingError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+__all__ = ["DAGSTER_RUN_TAG", "FINGERPRINT_TAG", "Tracking", "TrackingRun", "experiment_of"]
+
+FINGERPRINT_TAG: Final = "flts.fingerprint"
+CONFIG_HASH_TAG: Final = "flts.config_hash"
+RECIPE_TAG: Final = "flts.recipe"
+ATTEMPT_TAG: Final = "flts.attempt"
+DAGSTER_RUN_TAG: Final = "dagster.run_id"
+ASSET_TAG: Final = "dagster.asset_key"
+
+MODEL_EXPERIMENTS: Final = ("Default", "NonML")
+PIPELINE_EXPERIMENT: Final = "Pipeline"
+
+
+def experiment_of(model_type: str) -> str:
+    """Nets are tracked in `Default`, Prophet in `NonML`."""
+    return "NonML" if model_type == "PROPHET" else "Default"
+
+
+@dataclass(frozen=True)
+class TrackingRun:
+    """An MLflow run under way. Every method raises TrackingError where MLflow refuses."""
+
+    run_id: str
+    client: MlflowClient
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """All at once, at one step."""
+        with _translated():
+            self.client.log_batch(self.run_id, metrics=_metrics(metrics, step))
+
+    def log_files(self, folder: str, files: Mapping[str, bytes]) -> None:
+        """Put files (name -> bytes) under the artifact folder."""
+        with TemporaryDirectory() as temporary, _translated():
+            for name, data in files.items():
+                (Path(temporary) / name).write_bytes(data)
+            self.client.log_artifacts(self.run_id, temporary, folder)
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        with _translated():
+            self.client.log_batch(
+                self.run_id, tags=[RunTag(name, value) for name, value in tags.items()]
+            )
+
+    def end(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
+        with _translated():
+            self.client.set_terminated(self.run_id, status=status)
+
+
+class Tracking:
+    """The MLflow store at `uri`.
+
+    A database store is created and migrated once under a lock before anything touches it: parallel
+    first uses would run the migrations at the same time and leave it broken.
+    """
+
+    def __init__(self, uri: str, artifact_root: Path, lock_folder: Path) -> None:
+        self.uri = uri
+        self._artifact_root = artifact_root
+        self._lock = lock_folder / "mlflow.lock"
+
+    @cached_property
+    def client(self) -> MlflowClient:
+        """Raises TrackingError if the store cannot be opened."""
+        from mlflow import MlflowClient
+
+        with _translated(f"the MLflow store at {self.uri} cannot be opened"):
+            if self.uri.startswith("sqlite:"):
+                self._open_database()
+            return MlflowClient(self.uri)
+
+    def prepare(self) -> None:
+        """Create and migrate the store if that was never done."""
+        for name in (*MODEL_EXPERIMENTS, PIPELINE_EXPERIMENT):
+            self._experiment_id(name)
+
+    def find_finished(self, fingerprint: str, attempt: str) -> str | None:
+        """The id of the finished run of this very training, if there is one."""
+        with _translated():
+            runs = self.client.search_runs(
+                [self._experiment_id(name) for name in MODEL_EXPERIMENTS],
+                f"tags.`{FINGERPRINT_TAG}` = '{fingerprint}' and tags.`{ATTEMPT_TAG}` = '{attempt}'"
+                " and attributes.status = 'FINISHED'",
+                max_results=1,
+            )
+        return str(runs[0].info.run_id) if runs else None
+
+    def start(
+        self, model_type: str, params: Mapping[str, object], tags: Mapping[str, str]
+    ) -> TrackingRun:
+        """A new run, RUNNING and named like the model. Whoever starts it ends it."""
+        from mlflow.entities import Param
+
+        with _translated():
+            client = self.client
+            experiment_id = self._experiment_id(experiment_of(model_type))
+            run = client.create_run(experiment_id, run_name=model_type, tags=dict(tags))
+            client.log_batch(
+                run.info.run_id,
+                params=[Param(name, str(value)) for name, value in params.items()],
+            )
+            return TrackingRun(run.info.run_id, client)
+
+    def finished(self, run_id: str) -> TrackingRun:
+        """A run that has ended, to add figures that are known only later, such as test scores."""
+        return TrackingRun(run_id, self.client)
+
+    def close_abandoned(self, is_alive: Callable[[str], bool]) -> list[str]:
+        """End every RUNNING run whose Dagster run no longer lives; returns their ids.
+
+        `is_alive` answers for a Dagster run id.
+        """
+        closed = []
+        for run_id, dagster_run in self.running().items():
+            if dagster_run is not None and not is_alive(dagster_run):
+                TrackingRun(run_id, self.client).end("KILLED")
+                closed.append(run_id)
+        return closed
+
+    def running(self) -> dict[str, str | None]:
+        """Ids of the model runs that are RUNNING, and the Dagster run each belongs to."""
+        with _translated():
+            found = self.client.search_runs(
+                [self._experiment_id(name) for name in MODEL_EXPERIMENTS],
+                "attributes.status = 'RUNNING'",
+                max_results=1000,
+            )
+        return {run.info.run_id: run.data.tags.get(DAGSTER_RUN_TAG) for run in found}
+
+    def _experiment_id(self, name: str) -> str:
+        from mlflow.exceptions import MlflowException
+
+        found = self.client.get_experiment_by_name(name)
+        if found is not None:
+            return str(found.experiment_id)
+        location = (self._artifact_root / name).as_uri() if self._keeps_artifacts_here else None
+        try:
+            return str(self.client.create_experiment(name, artifact_location=location))
+        except MlflowException:  # somebody else created it in between
+            found = self.client.get_experiment_by_name(name)
+            if found is None:
+                raise
+            return str(found.experiment_id)
+
+    @property
+    def _keeps_artifacts_here(self) -> bool:
+        return self.uri.startswith("sqlite:")
+
+    def _open_database(self) -> None:
+        from filelock import FileLock
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        self._lock.parent.mkdir(parents=True, exist_ok=True)
+        self._artifact_root.mkdir(parents=True, exist_ok=True)
+        with FileLock(self._lock):
+            # The first opening decides where the experiment `Default` keeps its artifacts.
+            SqlAlchemyStore(self.uri, (self._artifact_root / "Default").as_uri())
+
+
+@contextmanager
+def _translated(what: str = "MLflow refused or went away") -> Iterator[None]:
+    """MLflow's own and its transport's errors as one TrackingError."""
+    from mlflow.exceptions import MlflowException
+    from requests import RequestException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, RequestException, SQLAlchemyError, OSError) as error:
+        raise TrackingError(
+            f"{what}: {error}",
+            remedy=(
+                "check MLFLOW_TRACKING_URI and that its server runs (flts doctor), then run again:"
+                " no saved model is trained twice; an old database: mlflow db upgrade URI"
+            ),
+        ) from error
+
+
+def _metrics(metrics: Mapping[str, float], step: int) -> list[Any]:
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    return [Metric(name, value, now, step) for name, value in metrics.items()]

@@ -1,0 +1,47 @@
+from setuptools import find_packages, setup
+
+setup(
+    name="flts",
+    version="0.1.0",
+    description="An asset-based forecasting platform on Dagster",
+    python_requires=">=3.10,<3.13",
+    packages=find_packages(include=["flts_assets", "flts_assets.*"]),
+    package_data={"flts_assets": ["py.typed"]},
+    install_requires=[
+        "dagster>=1.13,<1.14",
+        "dagster-webserver>=1.13,<1.14",
+        "dagster-aws>=0.29,<0.30",
+        "dagster-mlflow>=0.29,<0.30",
+        "mlflow>=3.11,<4",
+        "pandas>=2.2,<3",  # dagster-mlflow does not admit 3
+        "pyarrow>=15",
+        "numpy>=1.26",
+        "torch>=2.6,<2.14",
+        "safetensors>=0.5",
+        "onnx>=1.17",
+        "onnxruntime>=1.20",
+        "prophet>=1.1.6",
+        "scikit-learn>=1.5",
+        "pydantic>=2.9,<3",
+        "pandera>=0.22",
+        "pyyaml>=6",
+        "typer>=0.15",
+        "rich>=13",
+        "structlog>=24.4",
+        "matplotlib>=3.9",
+        "filelock>=3.16",
+        "typing-extensions>=4.12",
+    ],
+    extras_require={
+        "dev": [
+            "pytest>=8.3",
+            "pytest-timeout>=2.3",
+            "hypothesis>=6.112",
+            "mypy>=1.13",
+            "ruff>=0.8",
+            "import-linter>=2.1",
+            "types-PyYAML",
+        ],
+    },
+    entry_points={"console_scripts": ["flts=flts_assets.cli:main"]},
+)

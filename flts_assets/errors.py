@@ -1,20 +1,20 @@
 """Every error FLTS raises on purpose.
 
-    FltsError
-    ├── EnvironmentValueError      an environment variable is empty or malformed
-    ├── RecipeError                a recipe cannot be read or contradicts itself
-    │   └── UnknownRecipeError     a config hash that nobody registered
-    ├── RawDataError               a CSV that cannot be used, with file, column and row
-    ├── ObjectStoreError           the store of bytes refused or lost something
-    │   ├── InvalidKeyError
-    │   ├── ObjectNotFoundError
-    │   ├── ObjectExistsError      create-once met an existing object
-    │   └── ObjectChangedError     replace-if-unchanged met another version
-    ├── ArtifactError              a stage's files are missing, truncated or altered
-    ├── UpstreamMissingError       a stage was asked for before what it is made from
-    ├── TrainingError              a model cannot be fitted
-    ├── TrackingError              MLflow refused or lost something
-    └── PromotionError             nothing can be promoted, or the pointer may not move
+FltsError
+├── EnvironmentValueError      an environment variable is empty or malformed
+├── RecipeError                a recipe cannot be read or contradicts itself
+│   └── UnknownRecipeError     a config hash that nobody registered
+├── RawDataError               a CSV that cannot be used, with file, column and row
+├── ObjectStoreError           the store of bytes refused or lost something
+│   ├── InvalidKeyError
+│   ├── ObjectNotFoundError
+│   ├── ObjectExistsError      create-once met an existing object
+│   └── ObjectChangedError     replace-if-unchanged met another version
+├── ArtifactError              a stage's files are missing, truncated or altered
+├── UpstreamMissingError       a stage was asked for before what it is made from
+├── TrainingError              a model cannot be fitted
+├── TrackingError              MLflow refused or lost something
+└── PromotionError             nothing can be promoted, or the pointer may not move
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Mapping, MutableMapping
 from typing import Any, Protocol
 
 __all__ = ["EventLog", "event_log"]
@@ -19,7 +20,7 @@ class EventLog(Protocol):
     def error(self, event: str, **fields: object) -> Any: ...
 
 
-def event_log(run_log: logging.Logger, **bound: object) -> EventLog:
+def event_log(run_log: logging.Logger, **bound: Any) -> EventLog:
     """A log that writes each event to stdout and to `run_log`; `bound` fields stand on every line."""
     import structlog
 
@@ -36,7 +37,9 @@ def event_log(run_log: logging.Logger, **bound: object) -> EventLog:
     return log
 
 
-def _event_first(_logger: object, _method: str, fields: dict[str, Any]) -> dict[str, Any]:
+def _event_first(
+    _logger: object, _method: str, fields: MutableMapping[str, Any]
+) -> Mapping[str, Any]:
     first = {name: fields.pop(name) for name in ("timestamp", "level", "event")}
     return {**first, **fields}
 

@@ -1,13 +1,13 @@
 """Where everything lives, read from the environment once.
 
-    FLTS_HOME              the data directory; default: .flts beside dagster.yaml in a checkout
-    MLFLOW_TRACKING_URI    an MLflow server or database; default: SQLite under FLTS_HOME
-    FLTS_STEP_CONCURRENCY  steps of one run at a time; default: as many as there are cores, at most 3
+FLTS_HOME              the data directory; default: .flts beside dagster.yaml in a checkout
+MLFLOW_TRACKING_URI    an MLflow server or database; default: SQLite under FLTS_HOME
+FLTS_STEP_CONCURRENCY  steps of one run at a time; default: as many as there are cores, at most 3
 
-    FLTS_HOME/
-      dataset/ processed-data/ models/ model-promotion/ …   the object store's buckets
-      mlflow/artifacts   mlflow.db                          MLflow
-      dagster/                                              Dagster's runs, events and logs
+FLTS_HOME/
+  dataset/ processed-data/ models/ model-promotion/ …   the object store's buckets
+  mlflow/artifacts   mlflow.db                          MLflow
+  dagster/                                              Dagster's runs, events and logs
 """
 
 from __future__ import annotations

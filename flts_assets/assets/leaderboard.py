@@ -80,9 +80,7 @@ def load_board(artifacts: Artifacts, manifest: Manifest) -> Leaderboard:
     return Leaderboard.model_validate_json(artifacts.read(manifest, BOARD_FILE))
 
 
-def _compute(
-    step: StageRun, processed: Manifest, models: dict[ModelType, Manifest]
-) -> Outputs:
+def _compute(step: StageRun, processed: Manifest, models: dict[ModelType, Manifest]) -> Outputs:
     data, _ = load_dataset(step, processed)
     candidates = [_candidate(step, model_type, model) for model_type, model in models.items()]
     board, results = evaluate(data, candidates, step.recipe)

@@ -14,7 +14,9 @@ __all__ = ["leaderboard_table", "picture", "scores_table", "table"]
 
 def picture(title: str, png: bytes) -> dg.MarkdownMetadataValue:
     """A PNG that opens in the asset's page."""
-    return dg.MetadataValue.md(f"![{title}](data:image/png;base64,{base64.b64encode(png).decode()})")
+    return dg.MetadataValue.md(
+        f"![{title}](data:image/png;base64,{base64.b64encode(png).decode()})"
+    )
 
 
 def table(rows: Iterable[Mapping[str, Any]]) -> dg.TableMetadataValue:

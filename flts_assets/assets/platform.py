@@ -20,7 +20,8 @@ class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
     """Stores and shares of this deployment; places come from the environment (`Settings`)."""
 
     force: bool = Field(
-        default=False, description="Recompute every selected stage although its outputs are complete"
+        default=False,
+        description="Recompute every selected stage although its outputs are complete",
     )
     identifier: str | None = Field(
         default=None, description="Whose pointer a promotion moves; none: global"

@@ -62,16 +62,12 @@ class Outcome:
 class StageRun:
     """One materialisation of one stage for one recipe."""
 
-    def __init__(
-        self, context: dg.AssetExecutionContext, platform: Platform, stage: Stage
-    ) -> None:
+    def __init__(self, context: dg.AssetExecutionContext, platform: Platform, stage: Stage) -> None:
         self.context = context
         self.platform = platform
         self.stage = stage
         self.config_hash: str = context.partition_key
-        self.log: EventLog = event_log(
-            context.log, stage=stage.name, config_hash=self.config_hash
-        )
+        self.log: EventLog = event_log(context.log, stage=stage.name, config_hash=self.config_hash)
         self.recipe: Recipe = platform.registry.get(self.config_hash)
         context.instance.add_run_tags(context.run_id, {RECIPE_TAG: self.recipe.name})
 
@@ -110,9 +106,7 @@ class StageRun:
         )
         return Outcome(manifest, cached=False)
 
-    def result(
-        self, outcome: Outcome, metadata: Mapping[str, Any]
-    ) -> dg.MaterializeResult[Any]:
+    def result(self, outcome: Outcome, metadata: Mapping[str, Any]) -> dg.MaterializeResult[Any]:
         """The materialisation: data version and what every stage tells, then the stage's own."""
         manifest = outcome.manifest
         place = manifest.place
@@ -139,9 +133,7 @@ class StageRun:
         return hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()
 
 
-def latest_place(
-    instance: dg.DagsterInstance, stage: Stage, config_hash: str
-) -> Place | None:
+def latest_place(instance: dg.DagsterInstance, stage: Stage, config_hash: str) -> Place | None:
     """Where the stage's newest materialisation of this partition says its outputs stand."""
     records = instance.fetch_materializations(
         dg.AssetRecordsFilter(asset_key=dg.AssetKey(stage.name), asset_partitions=[config_hash]),

@@ -159,9 +159,7 @@ class TrainingLog:
         measures = ("score", "rmse", "mae", "mse", "nrmse")
         scores = {f"validation_{name}": facts["validation"][name] for name in measures}
         run.log_metrics({**scores, "fit_s": facts["fit_s"]})
-        run.set_tags(
-            {FINGERPRINT_TAG: manifest.place.fingerprint, ATTEMPT_TAG: manifest.attempt}
-        )
+        run.set_tags({FINGERPRINT_TAG: manifest.place.fingerprint, ATTEMPT_TAG: manifest.attempt})
         described = {MANIFEST: manifest.model_dump_json(indent=1).encode()}
         run.log_files(self._model_type, {**files, **described})
 

@@ -15,10 +15,8 @@ from multiprocessing import forkserver
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-
 if TYPE_CHECKING:
     import dagster as dg
-
     from dagster._core.definitions.reconstruct import ReconstructableJob
 
     from flts_assets.recipe import Recipe
@@ -143,9 +141,9 @@ def close_abandoned_runs(instance: dg.DagsterInstance, folder: Path) -> list[str
 def _job() -> ReconstructableJob:
     from dagster._core.definitions.reconstruct import ReconstructableRepository
 
-    return ReconstructableRepository.for_module(
-        DEFINITIONS_MODULE, "defs"
-    ).get_reconstructable_job(JOB)
+    return ReconstructableRepository.for_module(DEFINITIONS_MODULE, "defs").get_reconstructable_job(
+        JOB
+    )
 
 
 def _lock_path(run_id: str, folder: Path) -> Path:

@@ -21,7 +21,9 @@ app = typer.Typer(no_args_is_help=True, help="Register recipes and look at them.
 
 Station = Annotated[
     str | None,
-    typer.Option(help="Ask for the files STATION.csv and STATION_test.csv instead of the recipe's."),
+    typer.Option(
+        help="Ask for the files STATION.csv and STATION_test.csv instead of the recipe's."
+    ),
 ]
 
 

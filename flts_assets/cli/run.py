@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Annotated
 
-import threading
 import typer
 
 from flts_assets.automation.launch import warm_up

@@ -101,7 +101,10 @@ class RunView:
             stage.ended = entry.timestamp
             if stage.state != "cached":
                 stage.state = "done"
-            return name, f"{'unchanged' if stage.state == 'cached' else 'done'} after {stage.seconds(0)}"
+            return (
+                name,
+                f"{'unchanged' if stage.state == 'cached' else 'done'} after {stage.seconds(0)}",
+            )
         if kind == "STEP_FAILURE":
             stage.state, stage.ended = "failed", entry.timestamp
             self.failures.setdefault(name, _failure_message(entry))

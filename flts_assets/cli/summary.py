@@ -30,7 +30,8 @@ def print_summary(
     place = latest_place(instance, LEADERBOARD, recipe.config_hash)
     pointer = platform.pointer(recipe.config_hash)
     current = pointer.read()
-    assert place is not None and current is not None
+    assert place is not None
+    assert current is not None
     console.print(_table(load_board(platform.artifacts, platform.artifacts.get(place))))
     champion = current[0]
     console.print(

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from flts_assets.forecasting.raw_frame import RAW_COLUMNS, TIME_COLUMN
+from flts_assets.recipe.columns import RAW_COLUMNS, TIME_COLUMN
 
 __all__ = ["demo_cell", "to_csv"]
 

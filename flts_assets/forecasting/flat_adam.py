@@ -37,7 +37,10 @@ class FlatAdam:
         self._square = torch.zeros_like(self.weights)
         sizes = [parameter.numel() for parameter in parameters]
         for parameter, weights, gradient in zip(
-            parameters, self.weights.split(sizes), self.gradient.split(sizes), strict=True
+            parameters,
+            torch.split(self.weights, sizes),
+            torch.split(self.gradient, sizes),
+            strict=True,
         ):
             parameter.data = weights.view_as(parameter)
             parameter.grad = gradient.view_as(parameter)

@@ -108,7 +108,8 @@ class RecurrentForecaster:
     def forecast_next(self, rows: pd.DataFrame) -> Floats:
         _check_rows(rows, self.rows_needed)
         features = self._preprocessing.transform(rows.iloc[-self.rows_needed :])
-        return self.forecast_windows(features[None])[0]
+        only: Floats = self.forecast_windows(features[None])[0]
+        return only
 
     def forecast_windows(self, windows: npt.NDArray[np.float32]) -> Floats:
         """Raw units [M, H, T] of scaled windows [M, W, F]."""
@@ -140,7 +141,8 @@ class ProphetForecaster:
         _check_rows(rows, self.rows_needed)
         times = rows.index.to_numpy()
         steps = np.arange(1, self._window.horizon + 1) * (times[-1] - times[-2])
-        return self._at((times[-1] + steps)[None])[0]
+        only: Floats = self._at((times[-1] + steps)[None])[0]
+        return only
 
     def _at(self, times: npt.NDArray[np.datetime64]) -> Floats:
         from flts_assets.forecasting.prophet_model import prophet_forecasts

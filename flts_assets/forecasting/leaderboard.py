@@ -116,9 +116,7 @@ def evaluate(
         rank_by=recipe.evaluation.rank_by,
         targets=data.preprocessing.targets,
         forecasts=data.test.windows,
-        entries=tuple(
-            _entry(rank, one, reference) for rank, one in enumerate(results, start=1)
-        ),
+        entries=tuple(_entry(rank, one, reference) for rank, one in enumerate(results, start=1)),
     )
     return board, results
 

@@ -76,9 +76,7 @@ def score(
 _NAMES: Final = ("rmse", "mae", "mse", "nrmse")
 
 
-def _one_target(
-    actuals: Floats, forecasts: Floats, target: str, unit: float
-) -> dict[str, float]:
+def _one_target(actuals: Floats, forecasts: Floats, target: str, unit: float) -> dict[str, float]:
     measured = np.isfinite(actuals)
     if not measured.any():
         raise TrainingError(

@@ -74,7 +74,9 @@ class FittedPreprocessing(BaseModel):
         offset, scale = self._offset_and_scale
         places = self.target_places
         return (
-            np.asarray(scaled, dtype=np.float64) * scale[places] + offset[places] - self.add_constant
+            np.asarray(scaled, dtype=np.float64) * scale[places]
+            + offset[places]
+            - self.add_constant
         )
 
     @property

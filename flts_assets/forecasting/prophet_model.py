@@ -80,9 +80,7 @@ def _fit(train: Split, place: int, target: str, rows: int, recipe: Recipe) -> An
 
     _quiet()
     settings = recipe.prophet
-    history = pd.DataFrame(
-        {"ds": train.times[:rows], "y": train.measured[:rows, place]}
-    ).dropna()
+    history = pd.DataFrame({"ds": train.times[:rows], "y": train.measured[:rows, place]}).dropna()
     if len(history) < 2:
         raise TrainingError(
             f"Prophet needs two measured rows of target {target!r}",

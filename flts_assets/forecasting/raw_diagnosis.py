@@ -120,7 +120,7 @@ def _describe_missing(
 
 
 def _lookalike(name: str, candidates: Sequence[str]) -> str | None:
-    import difflib  # noqa: PLC0415 - only for a faulty header
+    import difflib
 
     by_plain_name = {candidate.strip().lower(): candidate for candidate in candidates}
     close = difflib.get_close_matches(name, by_plain_name, n=1)

@@ -28,27 +28,12 @@ from flts_assets.forecasting.raw_diagnosis import (
     split_cells,
 )
 from flts_assets.forecasting.time_grid import check_times, most_common_step
+from flts_assets.recipe.columns import RAW_COLUMNS, TIME_COLUMN
 
 if TYPE_CHECKING:
     from pandera.pandas import DataFrameSchema
 
-__all__ = ["RAW_COLUMNS", "TIME_COLUMN", "count_empty_cells", "grid_step", "raw_schema", "read_raw"]
-
-TIME_COLUMN = "time"
-
-RAW_COLUMNS: tuple[str, ...] = (
-    "down",
-    "up",
-    "rnti_count",
-    "mcs_down",
-    "mcs_down_var",
-    "mcs_up",
-    "mcs_up_var",
-    "rb_down",
-    "rb_down_var",
-    "rb_up",
-    "rb_up_var",
-)
+__all__ = ["count_empty_cells", "grid_step", "raw_schema", "read_raw"]
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _HAS_VALUES, _FINITE, _NOT_NEGATIVE = "has values", "finite", "not negative"
@@ -105,7 +90,7 @@ def raw_schema() -> DataFrameSchema:
     The order and the grid of the timestamps are not part of it: a fault there concerns two rows,
     and pandera names one.
     """
-    from pandera.pandas import Check, Column, DataFrameSchema, Index  # noqa: PLC0415 - 0.25 s
+    from pandera.pandas import Check, Column, DataFrameSchema, Index
 
     checks = [
         Check(lambda column: bool(column.notna().any()), name=_HAS_VALUES, ignore_na=False),
@@ -194,7 +179,7 @@ def _unplaced(file: str, received: str) -> RawDataError:
 
 def _check_values(frame: pd.DataFrame, file: str) -> None:
     """Refuses what `raw_schema` refuses, in the words of whoever wrote the file."""
-    from pandera.errors import SchemaError  # noqa: PLC0415 - see raw_schema
+    from pandera.errors import SchemaError
 
     try:
         raw_schema().validate(frame)

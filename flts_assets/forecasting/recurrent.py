@@ -76,9 +76,7 @@ class _Windows:
         self.validation_targets = outputs[first : train.windows]
 
 
-def _fit(
-    net: RecurrentNet, windows: _Windows, recipe: Recipe, report: Report
-) -> list[Epoch]:
+def _fit(net: RecurrentNet, windows: _Windows, recipe: Recipe, report: Report) -> list[Epoch]:
     """Train; the net ends with the weights of its best epoch."""
     settings = recipe.recurrent
     optimizer = FlatAdam(net, settings.learning_rate)
@@ -96,7 +94,7 @@ def _fit(
         )
         net.train()
         total = torch.zeros(())
-        for batch in order.split(settings.batch_size):
+        for batch in torch.split(order, settings.batch_size):
             loss = _step(net, optimizer, windows.fit_inputs[batch], windows.fit_targets[batch])
             total += loss * len(batch)
             meter.advance(number, len(batch), total)
@@ -135,14 +133,15 @@ def _loss(net: RecurrentNet, inputs: Tensor, targets: Tensor) -> float:
 def _forecasts(net: RecurrentNet, inputs: Tensor, chunk: int = 512) -> Tensor:
     net.eval()
     with torch.inference_mode():
-        return torch.cat([net(part) for part in inputs.split(chunk)])
+        return torch.cat([net(part) for part in torch.split(inputs, chunk)])
 
 
 def _safetensors(net: RecurrentNet) -> bytes:
     from safetensors.torch import save
 
     # Each a copy of its own: safetensors refuses views into one vector.
-    return save({name: value.clone() for name, value in net.state_dict().items()})
+    packed: bytes = save({name: value.clone() for name, value in net.state_dict().items()})
+    return packed
 
 
 def _check_finite(epoch: Epoch, recipe: Recipe) -> None:

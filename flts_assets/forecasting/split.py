@@ -12,6 +12,7 @@ Windows are views: a split of a million rows is held once.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -58,19 +59,22 @@ class Split:
 
     def inputs(self) -> npt.NDArray[np.float32]:
         """What a model sees: a view [M, W, F]."""
-        view = np.lib.stride_tricks.sliding_window_view(self.features, self.window.size, axis=0)
+        view: npt.NDArray[np.float32] = np.lib.stride_tricks.sliding_window_view(
+            self.features, self.window.size, axis=0
+        )
         return view[: self.windows].transpose(0, 2, 1)
 
-    def ahead(self, rows: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    def ahead(self, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The H rows after each cutoff, of any array of rows [N, K]: a view [M, H, K]."""
-        view = np.lib.stride_tricks.sliding_window_view(
+        view: npt.NDArray[Any] = np.lib.stride_tricks.sliding_window_view(
             rows[self.window.size :], self.window.horizon, axis=0
         )
         return view.transpose(0, 2, 1)
 
     def actuals(self) -> Floats:
         """What was measured after each cutoff, raw units [M, H, T]; NaN where nothing was."""
-        return np.asarray(self.ahead(self.measured), dtype=np.float64)
+        measured: Floats = self.ahead(self.measured)
+        return measured
 
     def target_times(self) -> npt.NDArray[np.datetime64]:
         """When: [M, H]."""

@@ -88,5 +88,5 @@ def _remedy_of_gap(start: pd.Timestamp, end: pd.Timestamp, step: pd.Timedelta) -
     if rest:
         return f"put all rows on one grid of {step}, with empty cells where nothing was measured"
     first, last = start + step, end - step
-    span = f"timestamp {first}" if missing == 2 else f"timestamps {first} to {last}"  # noqa: PLR2004
+    span = f"timestamp {first}" if missing == 2 else f"timestamps {first} to {last}"
     return f"insert the missing {span} with empty cells"

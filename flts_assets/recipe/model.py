@@ -242,6 +242,8 @@ def _overlaid(base: dict[str, object], changes: dict[str, object]) -> dict[str, 
     for key, value in changes.items():
         below = result.get(key)
         result[key] = (
-            _overlaid(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+            _overlaid(below, value)
+            if isinstance(below, dict) and isinstance(value, dict)
+            else value
         )
     return result

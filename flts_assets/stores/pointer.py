@@ -117,4 +117,6 @@ class Pointer:
         try:
             return Promotion.model_validate_json(data)
         except ValidationError as error:
-            raise PromotionError(f"{MODEL_PROMOTION}/{key} is no promotion record: {error}") from error
+            raise PromotionError(
+                f"{MODEL_PROMOTION}/{key} is no promotion record: {error}"
+            ) from error

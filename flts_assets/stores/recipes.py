@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 
-from flts_assets.errors import ObjectExistsError, ObjectNotFoundError, RecipeError, UnknownRecipeError
+from flts_assets.errors import (
+    ObjectExistsError,
+    ObjectNotFoundError,
+    RecipeError,
+    UnknownRecipeError,
+)
 from flts_assets.recipe import Recipe, parse_recipe
 from flts_assets.stores.object_store import RECIPES, ObjectStore
 

@@ -1,4 +1,3 @@
-# ruff: noqa: PLR2004
 from __future__ import annotations
 
 import hashlib
@@ -8,7 +7,8 @@ import pandas as pd
 import pytest
 
 from flts_assets.forecasting.demo_cell import demo_cell, to_csv
-from flts_assets.forecasting.raw_frame import RAW_COLUMNS, count_empty_cells, grid_step, read_raw
+from flts_assets.forecasting.raw_frame import count_empty_cells, grid_step, read_raw
+from flts_assets.recipe import RAW_COLUMNS
 
 STEP = pd.Timedelta(minutes=2)
 LAGS = 10

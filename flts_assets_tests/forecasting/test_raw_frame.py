@@ -1,7 +1,5 @@
-# ruff: noqa: PLR2004
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,26 +15,16 @@ from hypothesis import strategies as st
 from flts_assets.errors import RawDataError
 from flts_assets.forecasting.demo_cell import to_csv
 from flts_assets.forecasting.raw_frame import (
-    RAW_COLUMNS,
-    TIME_COLUMN,
     count_empty_cells,
     grid_step,
     raw_schema,
     read_raw,
 )
+from flts_assets.recipe import RAW_COLUMNS, TIME_COLUMN
 
 FILE = "Station.csv"
 HEADER = ",".join((TIME_COLUMN, *RAW_COLUMNS))
 TIMES = [f"2018-02-05 23:{minute:02}:00" for minute in range(40, 52, 2)]
-
-
-@pytest.fixture(scope="session")
-def real_data() -> Path:
-    beside_the_repository = Path(__file__).resolve().parents[3] / "shared" / "data"
-    path = Path(os.environ.get("FLTS_TEST_DATA") or beside_the_repository)
-    if not (path / "PobleSec.csv").is_file():
-        pytest.skip(f"no real data in {path}; set FLTS_TEST_DATA to its folder")
-    return path
 
 
 def csv_lines() -> list[str]:
@@ -85,7 +73,7 @@ def refusal(data: bytes) -> RawDataError:
     return error
 
 
-def assert_refused(  # noqa: PLR0913 - the parts of one error, each named at the call
+def assert_refused(
     data: bytes, *, column: str | None, row: int | None, received: Any, what: str, remedy: str
 ) -> None:
     error = refusal(data)

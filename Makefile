@@ -1,0 +1,43 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Each makes the virtual environment.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo dev test lint setup setup-dev clean
+
+demo: setup ## From raw CSVs to a promoted model. DATA=folder uses your own STATION.csv, STATION_test.csv
+	$(BIN)/flts demo $(if $(DATA),--data "$(DATA)")
+
+dev: setup ## The web UI on the same state
+	$(BIN)/flts dev
+
+test: setup-dev
+	$(BIN)/python -m pytest
+
+lint: setup-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+setup: $(VENV)/installed .env
+
+setup-dev: $(VENV)/installed-dev .env
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: setup.py | $(BIN)/python
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+$(VENV)/installed-dev: setup.py | $(BIN)/python
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@ $(VENV)/installed
+
+# `dagster dev` and the other Dagster commands read it from here.
+.env: $(wildcard $(VENV)/installed*)
+	$(BIN)/flts env > $@.new && mv $@.new $@
+
+clean:
+	rm -rf $(VENV) .env .flts build dist *.egg-info

@@ -66,10 +66,10 @@ class Split:
 
     def ahead(self, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The H rows after each cutoff, of any array of rows [N, K]: a view [M, H, K]."""
-        view: npt.NDArray[Any] = np.lib.stride_tricks.sliding_window_view(
+        ahead: npt.NDArray[Any] = np.lib.stride_tricks.sliding_window_view(
             rows[self.window.size :], self.window.horizon, axis=0
-        )
-        return view.transpose(0, 2, 1)
+        ).transpose(0, 2, 1)
+        return ahead
 
     def actuals(self) -> Floats:
         """What was measured after each cutoff, raw units [M, H, T]; NaN where nothing was."""

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 import dagster as dg
 
+from flts_assets.assets.launcher import end_with_launcher
 from flts_assets.assets.platform import Platform
 from flts_assets.errors import FltsError, UpstreamMissingError
 from flts_assets.logs import EventLog, event_log
@@ -155,6 +156,7 @@ def stage_run(
     context: dg.AssetExecutionContext, platform: Platform, stage: Stage
 ) -> Iterator[StageRun]:
     """A StageRun; an FltsError becomes one clear failure of the step, without a stack trace."""
+    end_with_launcher()
     try:
         yield StageRun(context, platform, stage)
     except FltsError as error:

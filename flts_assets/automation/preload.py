@@ -7,15 +7,11 @@ in here would be silent (dagster#30893): a test asserts that steps find torch lo
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import os
-import signal
 from contextlib import suppress
 
 from flts_assets.settings import Settings
-
-_PR_SET_PDEATHSIG = 1
 
 _share = str(Settings.from_environment().step_threads)
 for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -55,18 +51,6 @@ _MODULES = (
     "dagster._core.run_coordinator.default_run_coordinator",
     "dagster._core.launcher.default_run_launcher",
 )
-
-
-def _end_with_parent() -> None:
-    """Ask Linux to end this step when the fork server dies, as it does when the run's worker does.
-
-    Without it a killed run leaves its trainers behind, and the next run shares the cores with them.
-    """
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-os.register_at_fork(after_in_child=_end_with_parent)
 
 for _name in _MODULES:
     with suppress(ImportError):

@@ -83,5 +83,5 @@ class Split:
 
     def known(self) -> Floats:
         """[N, T] the last measured value at each row, raw units; 0 before the first measurement."""
-        filled = pd.DataFrame(self.measured).ffill().fillna(0.0)
-        return filled.to_numpy(dtype=np.float64)
+        filled: Floats = pd.DataFrame(self.measured).ffill().fillna(0.0).to_numpy(dtype=np.float64)
+        return filled

@@ -1,0 +1,32 @@
+"""A step lives no longer than the process that launched it."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from multiprocessing.connection import wait
+
+__all__ = ["end_with_launcher"]
+
+GRACE_S = 10.0
+
+
+def end_with_launcher() -> None:
+    """In a step's own process: interrupt the step as soon as its launcher is gone.
+
+    Otherwise a killed run leaves its trainers behind, and the next run shares the cores with them.
+    Nothing happens where the step runs in the launching process itself.
+    """
+    launcher = multiprocessing.parent_process()
+    if launcher is None:
+        return
+    sentinel = launcher.sentinel
+
+    def watch() -> None:
+        wait([sentinel])
+        # Dagster turns SIGTERM into an interrupt, which closes the MLflow run on its way out.
+        os.kill(os.getpid(), signal.SIGTERM)
+        threading.Event().wait(GRACE_S)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, name="end-with-launcher", daemon=True).start()

@@ -3,6 +3,7 @@
 FLTS_HOME              the data directory; default: .flts beside dagster.yaml in a checkout
 MLFLOW_TRACKING_URI    an MLflow server or database; default: SQLite under FLTS_HOME
 FLTS_STEP_CONCURRENCY  steps of one run at a time; default: as many as there are cores, at most 3
+FLTS_STEP_START        how a step's process starts: forkserver (default) or spawn
 
 FLTS_HOME/
   dataset/ processed-data/ models/ model-promotion/ …   the object store's buckets
@@ -33,6 +34,7 @@ class Settings:
     home: Path
     tracking_uri: str
     step_concurrency: int
+    step_start: str = "forkserver"
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -44,6 +46,7 @@ class Settings:
             home=home,
             tracking_uri=_text(environ, "MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}"),
             step_concurrency=_concurrency(environ),
+            step_start=_step_start(environ),
         )
 
     @property
@@ -101,6 +104,18 @@ def _concurrency(environ: Mapping[str, str]) -> int:
             remedy="correct or unset it",
         )
     return int(text)
+
+
+def _step_start(environ: Mapping[str, str]) -> str:
+    text = _text(environ, "FLTS_STEP_START", "forkserver")
+    if text not in ("forkserver", "spawn"):
+        raise EnvironmentValueError(
+            "environment variable FLTS_STEP_START is not usable",
+            received=text,
+            allowed="forkserver, spawn",
+            remedy="correct or unset it",
+        )
+    return text
 
 
 def _text(environ: Mapping[str, str], name: str, default: str) -> str:

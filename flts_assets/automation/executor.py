@@ -13,9 +13,13 @@ PRELOAD_MODULE = "flts_assets.automation.preload"
 
 def step_executor(settings: Settings) -> dg.ExecutorDefinition:
     """Steps in own processes, as many at once as the deployment allows."""
+    methods: dict[str, dict[str, object]] = {
+        "forkserver": {"preload_modules": [PRELOAD_MODULE]},
+        "spawn": {},
+    }
     return dg.multiprocess_executor.configured(
         {
             "max_concurrent": settings.step_concurrency,
-            "start_method": {"forkserver": {"preload_modules": [PRELOAD_MODULE]}},
+            "start_method": {settings.step_start: methods[settings.step_start]},
         }
     )

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from typing import Any
 
 import dagster as dg
@@ -157,7 +157,7 @@ def _side_json(
             "test_source_object": recipe.data.test_file,
             "config": json.loads(recipe.canonical_json),
             "config_hash": recipe.config_hash,
-            "created_at": datetime.now(UTC).isoformat(),
+            "created_at": datetime.now(timezone.utc).isoformat(),
             "scaler_type": fitted.scaler_type,
             "output_object": f"{PROCESSED.bucket}/{output}",
             "row_count": len(prepared.processed),

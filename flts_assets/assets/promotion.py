@@ -1,6 +1,6 @@
 """The champion: chosen from the leaderboard, proven to load, put behind a pointer."""
 
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from typing import Any
 
 import dagster as dg
@@ -105,7 +105,7 @@ def _promotion(
         config_hash=step.config_hash,
         model_uri=f"runs:/{winner.run_id}/{model_type}",
         score=winner.scores.score,
-        timestamp=datetime.now(UTC),
+        timestamp=datetime.now(timezone.utc),
         identifier=step.platform.identifier or GLOBAL,
         experiment=experiment_of(model_type),
         rmse=winner.scores.rmse,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from flts_assets.errors import EnvironmentValueError
 from flts_assets.recipe.environment import force_from, identifier_from
 
 if TYPE_CHECKING:
@@ -23,8 +24,16 @@ def open_platform(*, force: bool = False) -> Platform:
 
 
 def open_instance(platform: Platform) -> dg.DagsterInstance:
-    """The Dagster instance whose runs the UI shows."""
+    """The Dagster instance whose runs the UI shows. Raises EnvironmentValueError."""
     import dagster as dg
 
+    if "DAGSTER_HOME" not in os.environ:
+        raise EnvironmentValueError(
+            "environment variable DAGSTER_HOME is not set",
+            remedy=(
+                "set it to the folder that holds FLTS's dagster.yaml; a checkout installed with"
+                " pip install -e . needs no setting"
+            ),
+        )
     platform.settings.dagster_storage.mkdir(parents=True, exist_ok=True)
     return dg.DagsterInstance.get()

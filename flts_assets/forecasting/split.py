@@ -61,8 +61,8 @@ class Split:
         """What a model sees: a view [M, W, F]."""
         view: npt.NDArray[np.float32] = np.lib.stride_tricks.sliding_window_view(
             self.features, self.window.size, axis=0
-        )
-        return view[: self.windows].transpose(0, 2, 1)
+        )[: self.windows].transpose(0, 2, 1)
+        return view
 
     def ahead(self, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The H rows after each cutoff, of any array of rows [N, K]: a view [M, H, K]."""

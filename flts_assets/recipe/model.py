@@ -11,9 +11,10 @@ a default that means "as before".
 from __future__ import annotations
 
 from pathlib import PurePosixPath
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from typing_extensions import Self
 
 from flts_assets.recipe.canonical import canonical_json, sha256_hex
 from flts_assets.recipe.columns import RAW_COLUMNS, RawColumn

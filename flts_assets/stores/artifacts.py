@@ -14,7 +14,7 @@ import hashlib
 import platform
 import uuid
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
@@ -153,7 +153,7 @@ class Artifacts:
             place=place,
             attempt=attempt,
             code_version=code_version,
-            created_at=datetime.now(UTC),
+            created_at=datetime.now(timezone.utc),
             python=platform.python_version(),
             libraries=_library_versions(),
             files=records,

@@ -32,7 +32,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from hashlib import sha256
 from pathlib import Path
 
@@ -210,7 +210,7 @@ def _next_time_ns(lock: Path) -> int:
 
 def _head(bucket: str, key: str, status: os.stat_result) -> ObjectHead:
     version = f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"
-    modified = datetime.fromtimestamp(status.st_mtime, UTC)
+    modified = datetime.fromtimestamp(status.st_mtime, timezone.utc)
     return ObjectHead(bucket, key, status.st_size, version, modified)
 
 

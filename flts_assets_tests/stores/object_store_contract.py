@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from functools import partial
 
 import pytest
@@ -178,7 +178,7 @@ class ObjectStoreContract:
         head = store.head(DATASET, "a")
         assert head is not None
         assert head.modified.utcoffset() == timedelta(0)
-        assert abs(datetime.now(UTC) - head.modified) < timedelta(minutes=5)
+        assert abs(datetime.now(timezone.utc) - head.modified) < timedelta(minutes=5)
 
     def test_head_of_an_absent_object_is_none(self, store: ObjectStore) -> None:
         store.put(DATASET, "a/b", b"x")

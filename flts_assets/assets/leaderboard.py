@@ -111,10 +111,7 @@ def _candidate(step: StageRun, model_type: ModelType, model: Manifest) -> Candid
 def _log_test_scores(step: StageRun, board: Leaderboard) -> None:
     for entry in board.models:
         assert entry.run_id is not None
-        scores = {
-            f"test_{name}": getattr(entry.scores, name)
-            for name in ("score", "rmse", "mae", "mse", "nrmse")
-        }
+        scores = {f"test_{name}": value for name, value in entry.scores.measures().items()}
         step.platform.tracking.finished(entry.run_id).log_metrics(
             {**scores, "test_skill": entry.skill, "predict_s": entry.predict_s}
         )

@@ -31,15 +31,10 @@ def table(rows: Iterable[Mapping[str, Any]]) -> dg.TableMetadataValue:
 
 def scores_table(scores: Scores) -> dg.TableMetadataValue:
     """One row a measure."""
+    units = {"mse": "train range squared", "nrmse": "mean of the target"}
     rows = [
-        {"measure": name, "value": getattr(scores, name), "unit": unit}
-        for name, unit in (
-            ("score", "train range"),
-            ("rmse", "train range"),
-            ("mae", "train range"),
-            ("mse", "train range squared"),
-            ("nrmse", "mean of the target"),
-        )
+        {"measure": name, "value": value, "unit": units.get(name, "train range")}
+        for name, value in scores.measures().items()
     ]
     rows += [
         {"measure": f"rmse of {target}", "value": value, "unit": "raw"}
@@ -58,7 +53,7 @@ def leaderboard_table(board: Leaderboard) -> dg.TableMetadataValue:
             "score": round(entry.scores.score, 6),
             "rmse": round(entry.scores.rmse, 6),
             "mae": round(entry.scores.mae, 6),
-            "nrmse": round(entry.scores.nrmse, 6),
+            "nrmse": None if entry.scores.nrmse is None else round(entry.scores.nrmse, 6),
             "skill": round(entry.skill, 4),
             "fit_s": None if entry.fit_s is None else round(entry.fit_s, 3),
             "predict_s": round(entry.predict_s, 4),

@@ -11,6 +11,7 @@ from typing import Any
 
 from flts_assets.assets.stage import StageRun
 from flts_assets.errors import TrackingError
+from flts_assets.forecasting.metrics import Scores
 from flts_assets.forecasting.progress import Epoch, Progress
 from flts_assets.forecasting.training import TRAINING_FILE
 from flts_assets.recipe import ModelType
@@ -156,8 +157,8 @@ class TrainingLog:
 
     def _log_model(self, run: TrackingRun, manifest: Manifest, files: dict[str, bytes]) -> None:
         facts = manifest.facts
-        measures = ("score", "rmse", "mae", "mse", "nrmse")
-        scores = {f"validation_{name}": facts["validation"][name] for name in measures}
+        validation = Scores.model_validate(facts["validation"])
+        scores = {f"validation_{name}": value for name, value in validation.measures().items()}
         run.log_metrics({**scores, "fit_s": facts["fit_s"]})
         run.set_tags({FINGERPRINT_TAG: manifest.place.fingerprint, ATTEMPT_TAG: manifest.attempt})
         described = {MANIFEST: manifest.model_dump_json(indent=1).encode()}

@@ -20,12 +20,12 @@ __all__ = ["Dataset", "PreparedRows", "prepare"]
 
 @dataclass(frozen=True)
 class PreparedRows:
-    """One split as preprocessing leaves it: both frames have the same N rows, indexed by time."""
+    """One split as preprocessing leaves it, both frames indexed by time."""
 
     measured: pd.DataFrame
     """raw units, float64, NaN where a cell was empty [N, 11]"""
     processed: pd.DataFrame
-    """scaled, float32 [N, F]"""
+    """scaled, float32 [N - rows lost to lags, F]: the last of the measured rows"""
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,10 @@ def prepare(
     not be filled.
     """
     data = recipe.data
+    file_rows = (train.index, test.index)
     train = sample(train, data.sample_train_rows, data, data.train_file)
     test = sample(test, data.sample_test_rows, data, data.test_file)
-    full_train, full_test = without_empty_cells(train, test, recipe.handle_nans, data)
+    full_train, full_test = without_empty_cells(train, test, recipe.handle_nans, data, file_rows)
     # One window to fit on and one to validate on; one to test on.
     _check_enough_rows(len(full_train), recipe, data.train_file, windows=2)
     _check_enough_rows(len(full_test), recipe, data.test_file, windows=1)
@@ -62,9 +63,10 @@ def prepare(
 
 def split_of(rows: PreparedRows, recipe: Recipe) -> Split:
     """The split that stands in these frames."""
+    measured = rows.measured.loc[rows.processed.index, list(recipe.window.targets)]
     return Split(
-        times=pd.DatetimeIndex(rows.measured.index),
-        measured=rows.measured[list(recipe.window.targets)].to_numpy(dtype=np.float64),
+        times=pd.DatetimeIndex(measured.index),
+        measured=measured.to_numpy(dtype=np.float64),
         features=_float32(rows.processed),
         window=recipe.window,
     )
@@ -77,10 +79,13 @@ def _float32(frame: pd.DataFrame) -> npt.NDArray[np.float32]:
 def _prepared(
     measured: pd.DataFrame, full: pd.DataFrame, fitted: FittedPreprocessing
 ) -> PreparedRows:
-    index = full.index[fitted.rows_lost :]
     return PreparedRows(
-        measured=measured.loc[index],
-        processed=pd.DataFrame(fitted.transform(full), index=index, columns=list(fitted.columns)),
+        measured=measured.loc[full.index],
+        processed=pd.DataFrame(
+            fitted.transform(full),
+            index=full.index[fitted.rows_lost :],
+            columns=list(fitted.columns),
+        ),
     )
 
 

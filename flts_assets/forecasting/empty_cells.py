@@ -13,29 +13,39 @@ __all__ = ["without_empty_cells"]
 
 
 def without_empty_cells(
-    train: pd.DataFrame, test: pd.DataFrame, settings: HandleNans, data: Data
+    train: pd.DataFrame,
+    test: pd.DataFrame,
+    settings: HandleNans,
+    data: Data,
+    file_rows: tuple[pd.Index, pd.Index] | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Both frames without NaN; complete rows are untouched.
 
     Imputation takes the mean of the k nearest train rows (scikit-learn's KNNImputer, Troyanskaya et
     al. 2001) in columns standardised on train rows, so that no column's unit decides who is near.
 
+    `file_rows` are the times of all rows of both files, for errors to count rows in (None: the frames
+    are the files).
+
     Raises RawDataError: empty cells though handling is off, or a train column emptier than allowed.
     """
     files = (data.train_file, data.test_file)
     if not settings.enabled:
-        for frame, file in zip((train, test), files, strict=True):
-            _refuse_first(frame, file)
+        rows = file_rows or (train.index, test.index)
+        for frame, file, times in zip((train, test), files, rows, strict=True):
+            _refuse_first(frame, file, times)
         return train, test
     _check_threshold(train, settings.threshold, data.train_file)
     if settings.drop_rows:
         return train.dropna(), test.dropna()
+    if settings.fill == "zero":
+        return train.fillna(0.0), test.fillna(0.0)
     if not (train.isna().any(axis=None) or test.isna().any(axis=None)):
         return train, test
     return _impute(train, test, settings.knn_neighbors)
 
 
-def _refuse_first(frame: pd.DataFrame, file: str) -> None:
+def _refuse_first(frame: pd.DataFrame, file: str, file_rows: pd.Index) -> None:
     empty = frame.isna().to_numpy()
     if empty.any():
         row, column = np.argwhere(empty)[0]
@@ -43,7 +53,7 @@ def _refuse_first(frame: pd.DataFrame, file: str) -> None:
             file,
             "empty cell, and the recipe turns their handling off",
             column=str(frame.columns[column]),
-            row=int(row) + 1,
+            row=int(file_rows.get_loc(frame.index[row])) + 1,
             remedy="set handle_nans.enabled to true, or fill the cell",
         )
 

@@ -48,8 +48,14 @@ class FlatAdam:
     def zero_grad(self) -> None:
         self.gradient.zero_()
 
+    def clip_gradient(self, largest: float) -> None:
+        """Shrink the gradient to this norm if it is longer (Pascanu et al. 2013)."""
+        norm = float(self.gradient.norm())
+        if norm > largest:
+            self.gradient.mul_(largest / norm)
+
     def step(self) -> None:
-        """One update; the gradient is kept."""
+        """One update at `lr`; the gradient is kept."""
         self._steps += 1
         first, second = self._betas
         self._mean.lerp_(self.gradient, 1 - first)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +45,8 @@ class ModelCard(BaseModel):
 
     model_type: ModelType
     window: Window
+    predict: Literal["level", "change"] = "level"
+    """what a net's output is"""
     settings: dict[str, Any]
     """hyper-parameters, for people"""
 
@@ -75,7 +77,7 @@ def load_forecaster(files: Mapping[str, bytes], threads: int) -> Forecaster:
     if card.model_type == "PROPHET":
         return ProphetForecaster(json.loads(files[PROPHET_FILE]), card.window)
     preprocessing = FittedPreprocessing.model_validate_json(files[PREPROCESSING_FILE])
-    return RecurrentForecaster(files[ONNX_FILE], preprocessing, card.window, threads)
+    return RecurrentForecaster(files[ONNX_FILE], preprocessing, card, threads)
 
 
 class RecurrentForecaster:
@@ -85,7 +87,7 @@ class RecurrentForecaster:
     """windows a call: small enough to stay in the cache, which runs faster a window"""
 
     def __init__(
-        self, onnx: bytes, preprocessing: FittedPreprocessing, window: Window, threads: int
+        self, onnx: bytes, preprocessing: FittedPreprocessing, card: ModelCard, threads: int
     ) -> None:
         import onnxruntime
 
@@ -96,11 +98,11 @@ class RecurrentForecaster:
             onnx, options, providers=["CPUExecutionProvider"]
         )
         self._preprocessing = preprocessing
-        self._window = window
+        self._card = card
 
     @property
     def rows_needed(self) -> int:
-        return self._window.size + self._preprocessing.rows_lost
+        return self._card.window.size + self._preprocessing.rows_lost
 
     def forecast(self, split: Split) -> Floats:
         return self.forecast_windows(split.inputs())
@@ -119,7 +121,10 @@ class RecurrentForecaster:
             )[0]
             for start in range(0, len(windows), self.chunk)
         ]
-        return self._preprocessing.inverse_targets(np.concatenate(parts))
+        scaled = np.concatenate(parts)
+        if self._card.predict == "change":
+            scaled = scaled + windows[:, -1:, self._preprocessing.target_places]
+        return self._preprocessing.inverse_targets(scaled)
 
 
 class ProphetForecaster:

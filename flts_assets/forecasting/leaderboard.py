@@ -99,7 +99,13 @@ def evaluate(
         forecasts = forecast()
         took = time.perf_counter() - started
         fitted = data.preprocessing
-        scores = score(data.test.actuals(), forecasts, fitted.targets, fitted.target_ranges)
+        scores = score(
+            data.test.actuals(),
+            forecasts,
+            fitted.targets,
+            fitted.target_ranges,
+            recipe.evaluation.targets,
+        )
         return Result(name, forecasts, scores, took, candidate)
 
     results = [
@@ -110,7 +116,7 @@ def evaluate(
         ),
     ]
     reference = next(one for one in results if one.name == PERSISTENCE).scores.score
-    results.sort(key=lambda one: (getattr(one.scores, recipe.evaluation.rank_by), one.name))
+    results.sort(key=lambda one: (one.scores.by(recipe.evaluation.rank_by), one.name))
     board = Leaderboard(
         config_hash=recipe.config_hash,
         rank_by=recipe.evaluation.rank_by,

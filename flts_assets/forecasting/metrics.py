@@ -31,19 +31,34 @@ class Scores(BaseModel):
     mae: float
     mse: float
     score: float
-    nrmse: float
+    nrmse: float | None
+    """None where a target's mean is 0"""
     raw_rmse: dict[str, float]
     forecasts: int
     """how many single values were compared"""
 
+    def measures(self) -> dict[str, float]:
+        """score, rmse, mae, mse and, where it is defined, nrmse."""
+        named = {"score": self.score, "rmse": self.rmse, "mae": self.mae, "mse": self.mse}
+        return named if self.nrmse is None else {**named, "nrmse": self.nrmse}
+
+    def by(self, measure: str) -> float:
+        """The measure to rank by; infinite where it is not defined."""
+        return self.measures().get(measure, float("inf"))
+
 
 def score(
-    actuals: Floats, forecasts: Floats, targets: Sequence[str], ranges: Sequence[float]
+    actuals: Floats,
+    forecasts: Floats,
+    targets: Sequence[str],
+    ranges: Sequence[float],
+    averaged: Sequence[str] | None = None,
 ) -> Scores:
     """Compare forecasts with what was measured, both [M, H, T] in raw units.
 
     Where nothing was measured (NaN) nothing is compared. `ranges` are max - min of each target's
-    train rows. RMSE = sqrt(mean e^2), MAE = mean |e|, MSE = mean e^2, with e = (y_hat - y) / range;
+    train rows; `averaged` are the targets that the means are taken over (None: all).
+    RMSE = sqrt(mean e^2), MAE = mean |e|, MSE = mean e^2, with e = (y_hat - y) / range;
     NRMSE as in Perifanis et al. 2022 (arXiv 2211.15220).
 
     Raises TrainingError: a forecast that is not finite, or a target without any measurement.
@@ -54,11 +69,13 @@ def score(
             received=f"{int((~np.isfinite(forecasts)).sum())} of {forecasts.size} values",
             remedy="lower the learning rate, or look at the training data for extreme values",
         )
-    each = [
-        _one_target(actuals[..., place], forecasts[..., place], target, ranges[place])
+    each = {
+        target: _one_target(actuals[..., place], forecasts[..., place], target, ranges[place])
         for place, target in enumerate(targets)
-    ]
-    rmse, mae, mse, nrmse = (float(np.mean([part[name] for part in each])) for name in _NAMES)
+    }
+    rmse, mae, mse, nrmse = (
+        float(np.mean([each[target][name] for target in averaged or targets])) for name in _NAMES
+    )
     return Scores(
         rmse=rmse,
         mae=mae,
@@ -67,8 +84,8 @@ def score(
             weight * value
             for weight, value in zip(SCORE_WEIGHTS.values(), (rmse, mae, mse), strict=True)
         ),
-        nrmse=nrmse,
-        raw_rmse={target: part["raw_rmse"] for target, part in zip(targets, each, strict=True)},
+        nrmse=nrmse if np.isfinite(nrmse) else None,
+        raw_rmse={target: part["raw_rmse"] for target, part in each.items()},
         forecasts=int(np.isfinite(actuals).sum()),
     )
 

@@ -32,7 +32,8 @@ def measured_parquet(frame: pd.DataFrame, recipe: Recipe) -> bytes:
 def prepared_rows(processed: bytes, measured: bytes) -> PreparedRows:
     """Both frames again, indexed by time."""
     rows = pq.read_table(io.BytesIO(measured)).to_pandas().set_index(TIME_COLUMN)
-    features = pq.read_table(io.BytesIO(processed)).to_pandas().set_index(rows.index)
+    features = pq.read_table(io.BytesIO(processed)).to_pandas()
+    features.index = rows.index[len(rows) - len(features) :]
     return PreparedRows(measured=rows, processed=features)
 
 

@@ -72,8 +72,8 @@ def leaderboard_picture(board: Leaderboard) -> bytes:
     Entries more than three times as bad as persistence are cut off there, with their value written.
     """
     entries = board.entries[::-1]
-    values = [getattr(entry.scores, board.rank_by) for entry in entries]
-    limit = 3 * getattr(board.entry("persistence").scores, board.rank_by)
+    values = [entry.scores.by(board.rank_by) for entry in entries]
+    limit = 3 * board.entry("persistence").scores.by(board.rank_by)
     figure = _figure(6, 0.35 * len(entries) + 0.8)
     axes = figure.subplots()
     bars = axes.barh(

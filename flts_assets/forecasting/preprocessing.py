@@ -8,6 +8,7 @@ data and inside every model, so that evaluation and serving transform exactly as
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -25,12 +26,13 @@ Floats = npt.NDArray[np.float64]
 
 
 class ColumnScale(BaseModel):
-    """scaled = (value - offset) / scale"""
+    """scaled = (value - offset) / scale, of log1p(value / median) where there is a median"""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     offset: float
     scale: float
+    median: float | None = None
 
 
 class FittedPreprocessing(BaseModel):
@@ -65,7 +67,7 @@ class FittedPreprocessing(BaseModel):
 
     def transform(self, rows: pd.DataFrame) -> npt.NDArray[np.float32]:
         """Scaled features [N - rows_lost, F] of raw rows [N] without empty cells, in time order."""
-        values = _expanded(rows, self)
+        values = _bent(_expanded(rows, self), self._medians)
         offset, scale = self._offset_and_scale
         return ((values - offset) / scale).astype(np.float32)
 
@@ -73,11 +75,13 @@ class FittedPreprocessing(BaseModel):
         """Raw units of scaled targets, whatever stands before the last axis [..., T]."""
         offset, scale = self._offset_and_scale
         places = self.target_places
-        return (
-            np.asarray(scaled, dtype=np.float64) * scale[places]
-            + offset[places]
-            - self.add_constant
-        )
+        values = np.asarray(scaled, dtype=np.float64) * scale[places] + offset[places]
+        return _straightened(values, self._medians[places]) - self.add_constant
+
+    @property
+    def _medians(self) -> Floats:
+        """NaN where a column is scaled as it is."""
+        return np.array([np.nan if c.median is None else c.median for c in self.scales])
 
     @property
     def _offset_and_scale(self) -> tuple[Floats, Floats]:
@@ -104,8 +108,11 @@ def fit_preprocessing(train: pd.DataFrame, recipe: Recipe) -> FittedPreprocessin
             for target in recipe.window.targets
         ),
     )
-    values = _expanded(train, unscaled)
-    return unscaled.model_copy(update={"scales": _fit_scales(values, recipe.scaling.method)})
+    fitted_on = train.iloc[: max(1, round(len(train) * recipe.scaling.fit_share))]
+    values = _expanded(fitted_on, unscaled)
+    return unscaled.model_copy(
+        update={"scales": _fit_scales(values, unscaled.columns, recipe.scaling.method)}
+    )
 
 
 def _columns(recipe: Recipe) -> tuple[str, ...]:
@@ -150,18 +157,47 @@ def _expanded(rows: pd.DataFrame, fitted: FittedPreprocessing) -> Floats:
     return np.concatenate(blocks, axis=1)
 
 
-def _fit_scales(values: Floats, method: str) -> tuple[ColumnScale, ...]:
+def _fit_scales(values: Floats, columns: Sequence[str], method: str) -> tuple[ColumnScale, ...]:
     """A constant column keeps the scale 1: it becomes 0 everywhere and divides nothing by zero."""
+    medians = np.full(len(columns), np.nan)
+    if method == "LogMedianScaler":
+        for place, column in enumerate(columns):
+            if column not in CALENDAR_COLUMNS:
+                medians[place] = _positive(float(np.median(values[:, place])))
+        values = _bent(values, medians)
     if method == "MinMaxScaler":
         offset, scale = values.min(axis=0), np.ptp(values, axis=0)
-    elif method == "StandardScaler":
-        offset, scale = values.mean(axis=0), values.std(axis=0)
+    elif method in ("StandardScaler", "LogMedianScaler"):
+        # Mean and deviation of n equal floats are off by 1e-17.
+        constant = np.ptp(values, axis=0) == 0
+        offset = np.where(constant, values[0], values.mean(axis=0))
+        scale = np.where(constant, 0.0, values.std(axis=0))
     else:
         offset, scale = np.zeros(values.shape[1]), np.ones(values.shape[1])
     return tuple(
-        ColumnScale(offset=float(o), scale=_positive(float(s)))
-        for o, s in zip(offset, scale, strict=True)
+        ColumnScale(
+            offset=float(o), scale=_positive(float(s)), median=None if np.isnan(m) else float(m)
+        )
+        for o, s, m in zip(offset, scale, medians, strict=True)
     )
+
+
+def _bent(values: Floats, medians: Floats) -> Floats:
+    """log1p(value / median) in the columns that have a median; values below 0 count as 0."""
+    bent = ~np.isnan(medians)
+    if not bent.any():
+        return values
+    result: Floats = values.copy()
+    result[..., bent] = np.log1p(np.maximum(values[..., bent], 0.0) / medians[bent])
+    return result
+
+
+def _straightened(values: Floats, medians: Floats) -> Floats:
+    """The inverse of `_bent`."""
+    bent = ~np.isnan(medians)
+    result: Floats = values.copy()
+    result[..., bent] = np.expm1(values[..., bent]) * medians[bent]
+    return result
 
 
 def _positive(width: float) -> float:

@@ -18,7 +18,7 @@ import pandas as pd
 
 from flts_assets.errors import TrainingError
 from flts_assets.forecasting.progress import Progress, Report
-from flts_assets.forecasting.split import Split, first_validation_window
+from flts_assets.forecasting.split import FitAndValidation, Split
 from flts_assets.recipe.model import Recipe
 
 __all__ = ["TrainedProphet", "prophet_forecasts", "train_prophet"]
@@ -43,7 +43,7 @@ def train_prophet(train: Split, recipe: Recipe, report: Report) -> TrainedProphe
     Raises TrainingError if a target has fewer than two measured rows.
     """
     started = time.monotonic()
-    first = first_validation_window(train.windows, recipe.recurrent.validation_share)
+    first = FitAndValidation.of(train.windows, recipe.window, recipe.recurrent).validation_start
     cutoff = first + recipe.window.size
     before: dict[str, Any] = {}
     kept: dict[str, Any] = {}

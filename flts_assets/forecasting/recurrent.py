@@ -14,7 +14,8 @@ from flts_assets.forecasting.flat_adam import FlatAdam
 from flts_assets.forecasting.progress import Epoch, Progress, Report, Ticker
 from flts_assets.forecasting.recurrent_net import RecurrentNet
 from flts_assets.forecasting.recurrent_onnx import to_onnx
-from flts_assets.forecasting.split import Split, first_validation_window
+from flts_assets.forecasting.schedules import learning_rate
+from flts_assets.forecasting.split import FitAndValidation, Split
 from flts_assets.recipe.model import Recipe
 
 __all__ = ["TrainedRecurrent", "train_recurrent"]
@@ -70,10 +71,13 @@ class _Windows:
         inputs = torch.from_numpy(train.features).unfold(0, recipe.window.size, 1).transpose(1, 2)
         targets = torch.from_numpy(train.features[recipe.window.size :, target_places])
         outputs = targets.unfold(0, recipe.window.horizon, 1).transpose(1, 2)
-        first = first_validation_window(train.windows, recipe.recurrent.validation_share)
-        self.fit_inputs, self.fit_targets = inputs[:first], outputs[:first]
-        self.validation_inputs = inputs[first : train.windows]
-        self.validation_targets = outputs[first : train.windows]
+        if recipe.recurrent.predict == "change":
+            outputs = outputs - inputs[: train.windows, -1:, target_places]
+        parts = FitAndValidation.of(train.windows, recipe.window, recipe.recurrent)
+        self.fit_inputs = inputs[: parts.fit_end]
+        self.fit_targets = outputs[: parts.fit_end]
+        self.validation_inputs = inputs[parts.validation_start : train.windows]
+        self.validation_targets = outputs[parts.validation_start : train.windows]
 
 
 def _fit(net: RecurrentNet, windows: _Windows, recipe: Recipe, report: Report) -> list[Epoch]:
@@ -85,6 +89,7 @@ def _fit(net: RecurrentNet, windows: _Windows, recipe: Recipe, report: Report) -
     best = optimizer.weights.clone()
     best_loss = math.inf
     meter = _Meter(settings.max_epochs, len(windows.fit_inputs), report)
+    batches = math.ceil(len(windows.fit_inputs) / settings.batch_size)
     for number in range(1, settings.max_epochs + 1):
         started = time.monotonic()
         order = (
@@ -94,8 +99,15 @@ def _fit(net: RecurrentNet, windows: _Windows, recipe: Recipe, report: Report) -
         )
         net.train()
         total = torch.zeros(())
-        for batch in torch.split(order, settings.batch_size):
-            loss = _step(net, optimizer, windows.fit_inputs[batch], windows.fit_targets[batch])
+        for place, batch in enumerate(torch.split(order, settings.batch_size)):
+            optimizer.lr = learning_rate(
+                settings.schedule,
+                settings.learning_rate,
+                (number - 1) * batches + place,
+                settings.max_epochs * batches,
+            )
+            x, y = windows.fit_inputs[batch], windows.fit_targets[batch]
+            loss = _step(net, optimizer, x, y, settings.gradient_clip)
             total += loss * len(batch)
             meter.advance(number, len(batch), total)
         validation_loss = _loss(net, windows.validation_inputs, windows.validation_targets)
@@ -114,10 +126,14 @@ def _fit(net: RecurrentNet, windows: _Windows, recipe: Recipe, report: Report) -
     return epochs
 
 
-def _step(net: RecurrentNet, optimizer: FlatAdam, x: Tensor, y: Tensor) -> Tensor:
+def _step(
+    net: RecurrentNet, optimizer: FlatAdam, x: Tensor, y: Tensor, gradient_clip: float | None
+) -> Tensor:
     optimizer.zero_grad()
     loss = nn.functional.mse_loss(net(x), y)
     loss.backward()  # type: ignore[no-untyped-call]
+    if gradient_clip is not None:
+        optimizer.clip_gradient(gradient_clip)
     optimizer.step()
     return loss.detach()
 

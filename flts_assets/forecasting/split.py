@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from flts_assets.recipe.model import Window
+from flts_assets.recipe.model import Recurrent, Window
 
-__all__ = ["Split", "first_validation_window", "window_count"]
+__all__ = ["FitAndValidation", "Split", "first_validation_window", "window_count"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -36,6 +36,34 @@ def first_validation_window(windows: int, share: float) -> int:
     At least one window stands on either side of it, given two windows.
     """
     return min(max(round(windows * (1 - share)), 1), windows - 1)
+
+
+@dataclass(frozen=True)
+class FitAndValidation:
+    """The chronological split of train windows: fit before `fit_end`, validate from
+    `validation_start` on. At least one window stands on either side, given two windows.
+
+        overlap        last fit window  ■ ■ ■ ■ □
+                       first validation   ■ ■ ■ ■ □
+        no overlap     last fit window  ■ ■ ■ ■ □
+                       first validation           ■ ■ ■ ■ □
+    """
+
+    fit_end: int
+    validation_start: int
+
+    @classmethod
+    def of(cls, windows: int, window: Window, settings: Recurrent) -> FitAndValidation:
+        if settings.validation_overlap:
+            first = first_validation_window(windows, settings.validation_share)
+            # The last rows that fit windows forecast come before those of validation windows.
+            return cls(max(first - window.horizon + 1, 1), first)
+        before = window.size + window.horizon - 1
+        rows = int((windows + before) * (1 - settings.validation_share))
+        return cls(
+            fit_end=min(max(rows - before, 1), windows - 1),
+            validation_start=min(max(rows, 1), windows - 1),
+        )
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from flts_assets.forecasting.forecaster import (
 from flts_assets.forecasting.metrics import Scores, score
 from flts_assets.forecasting.plots import forecast_picture, loss_picture
 from flts_assets.forecasting.progress import Epoch, Report
-from flts_assets.forecasting.split import first_validation_window
+from flts_assets.forecasting.split import FitAndValidation
 from flts_assets.recipe.model import ModelType, Recipe
 
 __all__ = ["LOSS_PICTURE", "VALIDATION_PICTURE", "TrainedModel", "train_model"]
@@ -67,7 +67,7 @@ def train_model(
     train: Callable[..., _Fitted] = _train_prophet if model_type == "PROPHET" else _train_net
     fitted = train(model_type, data, recipe, threads, report)
     split = data.train
-    first = first_validation_window(split.windows, recipe.recurrent.validation_share)
+    first = FitAndValidation.of(split.windows, recipe.window, recipe.recurrent).validation_start
     files = dict(fitted.files)
     forecasts = fitted.validation_forecasts
     if forecasts is None:
@@ -75,7 +75,9 @@ def train_model(
         forecasts = load_forecaster(files, threads).forecast(split)[first:]
     actuals = split.actuals()[first:]
     fit = data.preprocessing
-    validation = score(actuals, forecasts, fit.targets, fit.target_ranges)
+    validation = score(
+        actuals, forecasts, fit.targets, fit.target_ranges, recipe.evaluation.targets
+    )
     files[EXAMPLE_FILE] = example_of(load_forecaster(files, threads), measured)
     files[TRAINING_FILE] = json.dumps(
         {
@@ -140,7 +142,12 @@ def _train_prophet(
 def _described(
     model_type: ModelType, data: Dataset, recipe: Recipe, settings: dict[str, Any]
 ) -> dict[str, bytes]:
-    card = ModelCard(model_type=model_type, window=recipe.window, settings=settings)
+    card = ModelCard(
+        model_type=model_type,
+        window=recipe.window,
+        predict=recipe.recurrent.predict,
+        settings=settings,
+    )
     return {
         MODEL_FILE: card.model_dump_json(indent=1).encode(),
         PREPROCESSING_FILE: data.preprocessing.model_dump_json(indent=1).encode(),

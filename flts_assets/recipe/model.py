@@ -84,7 +84,8 @@ class HandleNans(_Section):
     threshold: float = Field(default=0.33, ge=0, le=1)
     """a column with a larger share of empty train cells is an error"""
     drop_rows: bool = False
-    """drop rows with an empty cell instead of imputing"""
+    """drop rows with an empty cell instead of filling it"""
+    fill: Literal["knn", "zero"] = "knn"
     knn_neighbors: int = Field(default=2, ge=1)
 
 
@@ -99,7 +100,10 @@ class Outliers(_Section):
 class Scaling(_Section):
     """Fitted on train rows, column by column, calendar columns included."""
 
-    method: Literal["MinMaxScaler", "StandardScaler", "None"] = "MinMaxScaler"
+    method: Literal["MinMaxScaler", "StandardScaler", "LogMedianScaler", "None"] = "MinMaxScaler"
+    """LogMedianScaler standardises log1p(x / median): bursts do not crush quiet hours"""
+    fit_share: float = Field(default=1.0, gt=0, le=1)
+    """fit on this first part of the train rows"""
     add_constant: float | None = None
     """added to every raw column before anything is fitted"""
 
@@ -155,7 +159,15 @@ class Recurrent(_Section):
     learning_rate: float = Field(default=1e-3, gt=0)
     validation_share: Share = 0.2
     """the last part of the train windows, never trained on; it picks the epoch that is kept"""
+    validation_overlap: bool = True
+    """validation windows may begin among the rows that are fitted on; else they begin after them"""
     shuffle: bool = True
+    predict: Literal["level", "change"] = "level"
+    """the net's output: the scaled target itself, or its change from the window's last row"""
+    schedule: Literal["constant", "one_cycle"] = "constant"
+    """one_cycle: the learning rate rises to `learning_rate`, then falls to nearly 0 (Smith 2018)"""
+    gradient_clip: float | None = Field(default=None, gt=0)
+    """the largest norm of a step's gradient"""
     patience: int | None = Field(default=None, ge=1)
     """stop after so many epochs without a better validation loss; None: never early"""
 
@@ -171,8 +183,10 @@ class ProphetSettings(_Section):
 class Evaluation(_Section):
     """How the leaderboard scores."""
 
-    rank_by: Literal["score", "rmse", "mae", "mse"] = "score"
+    rank_by: Literal["score", "rmse", "mae", "mse", "nrmse"] = "score"
     """score = 0.5 RMSE + 0.3 MAE + 0.2 MSE, in units of each target's train range"""
+    targets: tuple[RawColumn, ...] | None = None
+    """the targets that are averaged over; None: all"""
 
 
 class Promotion(_Section):
@@ -204,6 +218,13 @@ class Recipe(_Section):
     prophet: ProphetSettings = ProphetSettings()
     evaluation: Evaluation = Evaluation()
     promotion: Promotion = Promotion()
+
+    @model_validator(mode="after")
+    def _evaluates_what_it_forecasts(self) -> Self:
+        unknown = set(self.evaluation.targets or ()) - set(self.window.targets)
+        if unknown:
+            raise ValueError(f"evaluation.targets are not forecast: {', '.join(sorted(unknown))}")
+        return self
 
     @field_validator("models")
     @classmethod

@@ -38,6 +38,7 @@ $(VENV)/installed-dev: setup.py | $(BIN)/python
 # `dagster dev` and the other Dagster commands read it from here.
 .env: $(wildcard $(VENV)/installed*)
 	$(BIN)/flts env > $@.new && mv $@.new $@
+	$(BIN)/flts doctor
 
 clean:
 	rm -rf $(VENV) .env .flts build dist *.egg-info

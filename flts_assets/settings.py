@@ -58,6 +58,11 @@ class Settings:
         return self.home / "mlflow" / "artifacts"
 
     @property
+    def step_log(self) -> Path:
+        """What libraries and steps print during `flts run`."""
+        return self.home / "logs" / "steps.log"
+
+    @property
     def recipes_folder(self) -> Path:
         return PROJECT / "recipes"
 
@@ -75,6 +80,12 @@ class Settings:
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "DO_NOT_TRACK": "1",
         }
+        # MLflow's own bounds are minutes; a user's setting stays.
+        for name, value in (
+            ("MLFLOW_HTTP_REQUEST_TIMEOUT", "30"),
+            ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2"),
+        ):
+            variables[name] = os.environ.get(name, value)
         if "DAGSTER_HOME" not in os.environ and (PROJECT / "dagster.yaml").exists():
             variables["DAGSTER_HOME"] = str(PROJECT)
         return variables

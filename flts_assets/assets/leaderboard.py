@@ -10,7 +10,7 @@ from flts_assets.assets.partitions import CONFIG_HASH
 from flts_assets.assets.pipeline_run import log_pipeline_run
 from flts_assets.assets.platform import Platform
 from flts_assets.assets.processed import load_dataset, processed_data
-from flts_assets.assets.stage import LEADERBOARD, PROCESSED, Outputs, StageRun, stage_run
+from flts_assets.assets.stage import LEADERBOARD, PROCESSED, StageRun, stage_run
 from flts_assets.errors import UpstreamMissingError
 from flts_assets.forecasting.dataset import Dataset
 from flts_assets.forecasting.forecaster import load_forecaster
@@ -18,13 +18,14 @@ from flts_assets.forecasting.leaderboard import (
     Candidate,
     Leaderboard,
     Result,
+    Training,
     evaluate,
     forecast_frame,
 )
 from flts_assets.forecasting.parquet import to_parquet
 from flts_assets.forecasting.plots import forecast_picture, leaderboard_picture
 from flts_assets.recipe import ModelType
-from flts_assets.stores.artifacts import Artifacts, Manifest
+from flts_assets.stores.artifacts import Artifacts, Manifest, Outputs
 
 __all__ = ["leaderboard", "load_board"]
 
@@ -53,6 +54,8 @@ def leaderboard(context: dg.AssetExecutionContext, platform: Platform) -> dg.Mat
         models = {
             model_type: step.upstream(MODEL_STAGES[model_type]) for model_type in step.recipe.models
         }
+        for model in models.values():
+            _check_trained_on(model, processed)
         inputs = {one.place.stage: one.identity for one in (processed, *models.values())}
         outcome = step.outputs(inputs, lambda _place, _attempt: _compute(step, processed, models))
         board = load_board(platform.artifacts, outcome.manifest)
@@ -93,7 +96,21 @@ def _compute(step: StageRun, processed: Manifest, models: dict[ModelType, Manife
     )
     _log_test_scores(step, board)
     log_pipeline_run(step, board)
-    return Outputs(_files(board, results, data), {"best": board.models[0].name})
+    content = {
+        BOARD_FILE: board.model_dump_json(indent=1).encode(),
+        FORECASTS_FILE: to_parquet(forecast_frame(data, results)),
+    }
+    return Outputs(content, {"best": board.models[0].name}, _pictures(board, results, data))
+
+
+def _check_trained_on(model: Manifest, processed: Manifest) -> None:
+    if model.inputs[PROCESSED.name] != processed.identity:
+        raise UpstreamMissingError(
+            f"{model.place.stage} was trained on other data than the processed_data there is now",
+            received=model.inputs[PROCESSED.name],
+            allowed=processed.identity,
+            remedy=f"materialise {model.place.stage}, then the leaderboard",
+        )
 
 
 def _candidate(step: StageRun, model_type: ModelType, model: Manifest) -> Candidate:
@@ -105,7 +122,8 @@ def _candidate(step: StageRun, model_type: ModelType, model: Manifest) -> Candid
         )
     threads = step.platform.settings.step_threads
     forecaster = load_forecaster(step.platform.artifacts.read_all(model), threads)
-    return Candidate(model_type, forecaster, model.facts["fit_s"], run_id)
+    trained = Training(fingerprint=model.place.fingerprint, attempt=model.attempt)
+    return Candidate(model_type, forecaster, model.facts["fit_s"], run_id, trained)
 
 
 def _log_test_scores(step: StageRun, board: Leaderboard) -> None:
@@ -117,7 +135,7 @@ def _log_test_scores(step: StageRun, board: Leaderboard) -> None:
         )
 
 
-def _files(board: Leaderboard, results: list[Result], data: Dataset) -> dict[str, bytes]:
+def _pictures(board: Leaderboard, results: list[Result], data: Dataset) -> dict[str, bytes]:
     target = board.targets[0]
     times = data.test.target_times()[:, 0]
     actuals = data.test.actuals()[:, 0, 0]
@@ -125,8 +143,6 @@ def _files(board: Leaderboard, results: list[Result], data: Dataset) -> dict[str
     shown = {entry.name: first_step[entry.name] for entry in board.models[:1]}
     title = f"{board.models[0].name} on test rows, one step ahead"
     return {
-        BOARD_FILE: board.model_dump_json(indent=1).encode(),
-        FORECASTS_FILE: to_parquet(forecast_frame(data, results)),
         BARS_PICTURE: leaderboard_picture(board),
         FORECAST_PICTURE: forecast_picture(times, actuals, shown, target, title),
     }

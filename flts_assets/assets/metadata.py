@@ -55,7 +55,7 @@ def leaderboard_table(board: Leaderboard) -> dg.TableMetadataValue:
             "mae": round(entry.scores.mae, 6),
             "nrmse": None if entry.scores.nrmse is None else round(entry.scores.nrmse, 6),
             "skill": round(entry.skill, 4),
-            "fit_s": None if entry.fit_s is None else round(entry.fit_s, 3),
+            "fit_s": round(entry.fit_s, 3),
             "predict_s": round(entry.predict_s, 4),
             "run_id": entry.run_id,
         }

@@ -8,12 +8,12 @@ from flts_assets.assets.metadata import picture, scores_table
 from flts_assets.assets.partitions import CONFIG_HASH
 from flts_assets.assets.platform import Platform
 from flts_assets.assets.processed import load_dataset, processed_data
-from flts_assets.assets.stage import PROCESSED, Outputs, Stage, StageRun, stage_run
+from flts_assets.assets.stage import PROCESSED, Stage, StageRun, stage_run
 from flts_assets.assets.training_log import TrainingLog
 from flts_assets.forecasting.metrics import Scores
 from flts_assets.forecasting.training import LOSS_PICTURE, VALIDATION_PICTURE, train_model
 from flts_assets.recipe import ModelType
-from flts_assets.stores.artifacts import Manifest, Place
+from flts_assets.stores.artifacts import Manifest, Outputs, Place
 from flts_assets.stores.object_store import MODELS
 
 __all__ = ["MODEL_STAGES", "gru_model", "lstm_model", "prophet_model"]
@@ -90,7 +90,7 @@ def _train(
     log.start(attempt)
     trained = train_model(model_type, data, measured, step.recipe, threads, log.report)
     return Outputs(
-        trained.files,
+        trained.model,
         {
             "model_type": model_type,
             "validation": trained.validation.model_dump(),
@@ -100,6 +100,7 @@ def _train(
             "threads": threads,
             "windows": data.train.windows,
         },
+        trained.descriptions,
     )
 
 

@@ -8,7 +8,12 @@ from types import SimpleNamespace
 
 from flts_assets.assets.stage import StageRun
 from flts_assets.forecasting.leaderboard import Leaderboard
-from flts_assets.stores.tracking import CONFIG_HASH_TAG, PIPELINE_EXPERIMENT, RECIPE_TAG
+from flts_assets.stores.tracking import (
+    CONFIG_HASH_TAG,
+    DAGSTER_RUN_TAG,
+    PIPELINE_EXPERIMENT,
+    RECIPE_TAG,
+)
 
 __all__ = ["log_pipeline_run"]
 
@@ -30,6 +35,7 @@ def log_pipeline_run(step: StageRun, board: Leaderboard) -> str:
                 "extra_tags": {
                     CONFIG_HASH_TAG: step.config_hash,
                     RECIPE_TAG: step.recipe.name,
+                    DAGSTER_RUN_TAG: step.context.run_id,
                 },
             },
         )

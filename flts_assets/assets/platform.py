@@ -1,10 +1,13 @@
 """The resource through which assets reach everything outside the process."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 
 import dagster as dg
 from pydantic import Field
 
+from flts_assets.logs import EventLog
 from flts_assets.settings import Settings
 from flts_assets.stores.artifacts import Artifacts
 from flts_assets.stores.directory import DirectoryStore
@@ -47,6 +50,24 @@ class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
     def tracking(self) -> Tracking:
         settings = self.settings
         return Tracking(settings.tracking_uri, settings.mlflow_artifacts, settings.home)
+
+    @contextmanager
+    def alone(self, work: str, log: EventLog) -> Iterator[None]:
+        """Hold the lock on a piece of work among the processes of this machine."""
+        from filelock import FileLock, Timeout
+
+        path = self.settings.home / "locks" / f"{work}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log.info("waiting_for_other_run", work=work)
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
 
     def pointer(self, config_hash: str) -> Pointer:
         return Pointer(self.store, config_hash, self.identifier)

@@ -12,14 +12,14 @@ from flts_assets.assets.metadata import table
 from flts_assets.assets.partitions import CONFIG_HASH
 from flts_assets.assets.platform import Platform
 from flts_assets.assets.raw import raw_data, read_dataset_file
-from flts_assets.assets.stage import PROCESSED, RAW_DATA, Outputs, StageRun, stage_run
+from flts_assets.assets.stage import PROCESSED, RAW_DATA, StageRun, stage_run
 from flts_assets.errors import RawDataError
 from flts_assets.forecasting.dataset import Dataset, PreparedRows, prepare, split_of
 from flts_assets.forecasting.forecaster import PREPROCESSING_FILE
 from flts_assets.forecasting.parquet import measured_parquet, prepared_rows, processed_parquet
 from flts_assets.forecasting.preprocessing import FittedPreprocessing
 from flts_assets.forecasting.raw_frame import read_raw
-from flts_assets.stores.artifacts import Manifest, Place
+from flts_assets.stores.artifacts import Manifest, Outputs, Place
 from flts_assets.stores.object_store import DATASET
 
 __all__ = ["load_dataset", "processed_data"]
@@ -66,9 +66,7 @@ def processed_data(
                     for when in ("before", "after")
                 },
                 **{f"{role}_size": manifest.files[f"{role}.parquet"].size for role in ROLES},
-                "dagster/partition_row_count": sum(
-                    facts["sampling"][role]["rows_after"] for role in ROLES
-                ),
+                "dagster/partition_row_count": sum(facts["rows"].values()),
                 "dagster/column_schema": dg.TableSchema(
                     columns=[dg.TableColumn(name, "float") for name in facts["columns"]]
                 ),
@@ -104,7 +102,7 @@ def _compute(step: StageRun, raw: Manifest, place: Place, attempt: str) -> Outpu
     train, test, fitted = prepare(frames["train"], frames["test"], recipe)
     prepared = {"train": train, "test": test}
     sampling = {
-        role: {"rows_before": len(frames[role]), "rows_after": len(prepared[role].processed)}
+        role: {"rows_before": len(frames[role]), "rows_after": prepared[role].sampled}
         for role in ROLES
     }
     step.log.info(
@@ -117,18 +115,21 @@ def _compute(step: StageRun, raw: Manifest, place: Place, attempt: str) -> Outpu
         strategy=recipe.data.sample_strategy,
     )
     files = {PREPROCESSING_FILE: fitted.model_dump_json(indent=1).encode()}
+    side = {}
     for role in ROLES:
         files[f"{role}.parquet"] = processed_parquet(prepared[role].processed, recipe)
         files[f"{role}_measured.parquet"] = measured_parquet(prepared[role].measured, recipe)
         output = place.file_key(attempt, f"{role}.parquet")
-        files[f"{role}.meta.json"] = _side_json(step, prepared[role], fitted, output)
+        side[f"{role}.meta.json"] = _side_json(step, prepared[role], fitted, output)
     return Outputs(
         files,
         {
             "sampling": sampling,
             "strategy": recipe.data.sample_strategy,
             "columns": list(fitted.columns),
+            "rows": {role: len(prepared[role].processed) for role in ROLES},
         },
+        side,
     )
 
 
@@ -151,7 +152,7 @@ def _side_json(
     recipe = step.recipe
     return json.dumps(
         {
-            "identifier": step.platform.identifier,
+            "identifier": None,  # the data is the same whoever asks
             "source_bucket": DATASET,
             "train_source_object": recipe.data.train_file,
             "test_source_object": recipe.data.test_file,

@@ -47,15 +47,14 @@ def promoted_model(
         board = load_board(platform.artifacts, chosen_from)
         pointer = platform.pointer(step.config_hash)
         current = pointer.read()
-        cached = current is not None and current[0].leaderboard == chosen_from.identity
-        if cached and current is not None and not platform.force:
+        cached = _is_promoted(step, current[0], chosen_from) if current else False
+        if cached and current:
             step.log.info("skip_idempotent", pointer=pointer.key, run_id=current[0].run_id)
             promotion = current[0]
         else:
             champion, version = current or (None, None)
             promotion = _promotion(step, board, chosen_from, pointer.key_of(champion))
             pointer.move(promotion, version)
-            cached = False
             step.log.info(
                 "promotion_decision",
                 model_type=promotion.model_type,
@@ -65,7 +64,7 @@ def promoted_model(
                 replaced=None if champion is None else champion.run_id,
             )
         return dg.MaterializeResult(
-            data_version=dg.DataVersion(chosen_from.place.fingerprint),
+            data_version=dg.DataVersion(step.fingerprint({LEADERBOARD.name: chosen_from.identity})),
             metadata={
                 "recipe": step.recipe.name,
                 "config_hash": step.config_hash,
@@ -91,12 +90,25 @@ def promoted_model(
         )
 
 
+def _is_promoted(step: StageRun, champion: Promotion, chosen_from: Manifest) -> bool:
+    """The champion comes from this very leaderboard, and its files stand unaltered."""
+    return (
+        not step.platform.force
+        and champion.leaderboard == chosen_from.identity
+        and step.platform.artifacts.find_attempt(champion.model, champion.attempt) is not None
+    )
+
+
 def _promotion(
     step: StageRun, board: Leaderboard, chosen_from: Manifest, previous: str | None
 ) -> Promotion:
     winner = _winner(step, board)
     model_type = winner.name
-    model = step.upstream(MODEL_STAGES[model_type])  # type: ignore[index]
+    assert winner.trained is not None
+    stage = MODEL_STAGES[model_type]  # type: ignore[index]
+    model = step.platform.artifacts.get(
+        step.place(stage, winner.trained.fingerprint), winner.trained.attempt
+    )
     _prove(step, model)
     assert winner.run_id is not None
     return Promotion(
@@ -148,7 +160,7 @@ def _prove(step: StageRun, model: Manifest) -> None:
     files = step.platform.artifacts.read_all(model)
     forecaster = load_forecaster(files, step.platform.settings.step_threads)
     check_example(forecaster, files[EXAMPLE_FILE])
-    step.log.info("promotion_artifacts_ok", model=model.place.manifest_key, files=len(files))
+    step.log.info("promotion_artifacts_ok", model=model.key, files=len(files))
 
 
 def _reason(winner: Entry, board: Leaderboard) -> str:

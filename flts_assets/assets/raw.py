@@ -9,10 +9,10 @@ import pandas as pd
 from flts_assets.assets.metadata import table
 from flts_assets.assets.partitions import CONFIG_HASH
 from flts_assets.assets.platform import Platform
-from flts_assets.assets.stage import RAW_DATA, Outputs, stage_run
+from flts_assets.assets.stage import RAW_DATA, stage_run
 from flts_assets.errors import ObjectNotFoundError, RawDataError
 from flts_assets.forecasting.raw_frame import count_empty_cells, grid_step, read_raw
-from flts_assets.stores.artifacts import Place
+from flts_assets.stores.artifacts import Outputs, Place
 from flts_assets.stores.object_store import DATASET, ObjectStore
 
 __all__ = ["raw_data", "read_dataset_file"]

@@ -20,7 +20,7 @@ from flts_assets.assets.platform import Platform
 from flts_assets.errors import FltsError, UpstreamMissingError
 from flts_assets.logs import EventLog, event_log
 from flts_assets.recipe import Recipe
-from flts_assets.stores.artifacts import Manifest, Place, new_attempt
+from flts_assets.stores.artifacts import Manifest, Outputs, Place, new_attempt
 from flts_assets.stores.object_store import MODELS, PROCESSED_DATA
 
 __all__ = ["Outcome", "Outputs", "Stage", "StageRun", "stage_run"]
@@ -41,15 +41,6 @@ class Stage:
 RAW_DATA = Stage("raw_data", "1", PROCESSED_DATA)
 PROCESSED = Stage("processed_data", "1", PROCESSED_DATA)
 LEADERBOARD = Stage("leaderboard", "1", MODELS)
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """What a stage computed."""
-
-    files: Mapping[str, bytes]
-    facts: Mapping[str, Any]
-    """JSON values"""
 
 
 @dataclass(frozen=True)
@@ -91,7 +82,8 @@ class StageRun:
         `compute` is told the place and the attempt under which its files will stand.
         """
         artifacts = self.platform.artifacts
-        place = _place(self.stage, self.config_hash, self._fingerprint(inputs))
+        place = self.place(self.stage, self.fingerprint(inputs))
+        version = artifacts.version(place)
         found = None if self.platform.force else artifacts.find(place)
         if found is not None:
             self.log.info("skip_idempotent", fingerprint=place.fingerprint)
@@ -100,10 +92,11 @@ class StageRun:
         outputs = compute(place, attempt)
         manifest = artifacts.write(
             place,
-            outputs.files,
-            outputs.facts,
+            outputs,
+            inputs,
             code_version=self.stage.code_version,
             attempt=attempt,
+            replacing=version,
         )
         return Outcome(manifest, cached=False)
 
@@ -118,13 +111,18 @@ class StageRun:
                 "config_hash": self.config_hash,
                 "cached": outcome.cached,
                 **metadata,
-                "outputs": f"{place.bucket}/{place.manifest_key}",
+                "outputs": f"{place.bucket}/{manifest.key}",
                 "outputs_size": dg.MetadataValue.text(_readable(manifest.total_size)),
                 "computed_at": dg.MetadataValue.timestamp(manifest.created_at.timestamp()),
             },
         )
 
-    def _fingerprint(self, inputs: Mapping[str, str]) -> str:
+    def place(self, stage: Stage, fingerprint: str) -> Place:
+        """Where a stage's outputs of this recipe stand."""
+        return _place(stage, self.config_hash, fingerprint)
+
+    def fingerprint(self, inputs: Mapping[str, str]) -> str:
+        """Of this stage with these inputs (name -> identity), 64 hex digits."""
         work = {
             "config_hash": self.config_hash,
             "stage": self.stage.name,
@@ -155,10 +153,15 @@ def _place(stage: Stage, config_hash: str, fingerprint: str) -> Place:
 def stage_run(
     context: dg.AssetExecutionContext, platform: Platform, stage: Stage
 ) -> Iterator[StageRun]:
-    """A StageRun; an FltsError becomes one clear failure of the step, without a stack trace."""
+    """A StageRun; an FltsError becomes one clear failure of the step, without a stack trace.
+
+    Two runs of one recipe on this machine take turns at each stage: the second finds it done.
+    """
     end_with_launcher()
     try:
-        yield StageRun(context, platform, stage)
+        step = StageRun(context, platform, stage)
+        with platform.alone(f"{step.config_hash[:16]}-{stage.name}", step.log):
+            yield step
     except FltsError as error:
         _fail(context, stage, error)
 

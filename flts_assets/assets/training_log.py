@@ -36,6 +36,7 @@ class TrainingLog:
         self._step = step
         self._model_type = model_type
         self._open: TrackingRun | None = None
+        self._attempt = ""
         self._logged_epochs = 0
         self._started = time.monotonic()
 
@@ -59,6 +60,7 @@ class TrainingLog:
     def start(self, attempt: str) -> None:
         """A training begins."""
         self._started = time.monotonic()
+        self._attempt = attempt
         self._step.log.info("train_start", model_type=self._model_type)
         try:
             self._open = self._new_run(attempt)
@@ -94,11 +96,16 @@ class TrainingLog:
 
         Raises TrackingError if MLflow refuses; the saved model stays.
         """
+        if self._open is not None and self._attempt != manifest.attempt:
+            # Another machine finished the same work first; its model counts.
+            self._open.end("KILLED")
+            self._open = None
         if self._open is None:
             tracking = self._step.platform.tracking
             found = tracking.find_finished(manifest.place.fingerprint, manifest.attempt)
             if found is not None:
                 return found
+            self._logged_epochs = 0
             self._open = self._new_run(manifest.attempt)
         run = self._open
         files = self._step.platform.artifacts.read_all(manifest)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import dagster as dg
 
-from flts_assets.assets.partitions import CONFIG_HASH
-
 __all__ = ["pipeline"]
 
 pipeline = dg.define_asset_job(
     "pipeline",
     selection=dg.AssetSelection.all(),
-    partitions_def=CONFIG_HASH,
     description="Raw data to promoted model for one recipe; what is complete is not computed again.",
 )

@@ -56,9 +56,11 @@ def new_run(
     run_id = make_new_run_id()
     lock = _lock_path(run_id, lock_folder)
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock):
-        yield _created(run_id, recipe, instance, force=force, identifier=identifier)
-    lock.unlink(missing_ok=True)
+    try:
+        with FileLock(lock):
+            yield _created(run_id, recipe, instance, force=force, identifier=identifier)
+    finally:
+        lock.unlink(missing_ok=True)
 
 
 def _created(
@@ -130,11 +132,14 @@ def close_abandoned_runs(instance: dg.DagsterInstance, folder: Path) -> list[str
         path = _lock_path(run.run_id, folder)
         try:
             with FileLock(path, timeout=0):
-                instance.report_run_failed(run, "The process that ran it is gone.")
+                # It may have ended properly since the list was read.
+                now = instance.get_run_by_id(run.run_id)
+                if now is not None and not now.is_finished:
+                    instance.report_run_failed(now, "The process that ran it is gone.")
+                    closed.append(run.run_id)
         except Timeout:
             continue
         path.unlink(missing_ok=True)
-        closed.append(run.run_id)
     return closed
 
 

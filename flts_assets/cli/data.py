@@ -36,8 +36,12 @@ def add_files(files: list[Path]) -> dict[str, int]:
     """Rows of each file that was added. Raises RawDataError before anything is copied."""
     from flts_assets.cli.platform import open_platform
     from flts_assets.forecasting.raw_frame import read_raw
-    from flts_assets.stores.object_store import DATASET
+    from flts_assets.stores.object_store import DATASET, validate_key
 
+    names = [validate_key(path.name) for path in files]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise RawDataError(", ".join(sorted(twice)), "is given twice", remedy="name each file once")
     contents = {path.name: _read(path) for path in files}
     rows = {name: len(read_raw(content, name)) for name, content in contents.items()}
     store = open_platform().store

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from flts_assets.stores.object_store import DATASET, ObjectStore
+from flts_assets.errors import RawDataError
+from flts_assets.stores.object_store import DATASET
 
 __all__ = ["demo"]
 
@@ -25,24 +27,35 @@ def demo(
     from flts_assets.cli.run import run
 
     if data is not None:
-        add_files(sorted(data.glob("*.csv")))
-    platform = open_platform()
-    measured = [name for name in _stations(platform.store) if name != DEMO_CELL]
-    if not measured:
-        typer.echo(
-            "No measured files in the dataset bucket: generating the station DemoCell."
-            " README.md tells where measured ones can be had."
-        )
-        generate_demo_cell()
-        return run("demo")
-    station = "PobleSec" if "PobleSec" in measured else measured[0]
-    return run("full", station=station)
-
-
-def _stations(store: ObjectStore) -> list[str]:
-    names = {head.key for head in store.list(DATASET)}
-    return sorted(
-        name.removesuffix("_test.csv")
-        for name in names
-        if name.endswith("_test.csv") and f"{name.removesuffix('_test.csv')}.csv" in names
+        station = _given_station(data)
+        add_files([data / f"{station}.csv", data / f"{station}_test.csv"])
+        return run("full", station=station)
+    stored = (head.key for head in open_platform().store.list(DATASET))
+    measured = [station for station in _stations(stored) if station != DEMO_CELL]
+    if measured:
+        return run("full", station=measured[0])
+    typer.echo(
+        "No measured files in the dataset bucket: generating the station DemoCell."
+        " README.md tells where measured ones can be had."
     )
+    generate_demo_cell()
+    return run("demo")
+
+
+def _given_station(folder: Path) -> str:
+    stations = _stations(path.name for path in folder.glob("*.csv"))
+    if not stations:
+        raise RawDataError(
+            str(folder),
+            "holds no pair STATION.csv and STATION_test.csv",
+            remedy="name a folder with such files",
+        )
+    return stations[0]
+
+
+def _stations(names: Iterable[str]) -> list[str]:
+    """Stations whose two files are among these; PobleSec, which the recipes name, first."""
+    present = set(names)
+    stations = {name.removesuffix("_test.csv") for name in present if name.endswith("_test.csv")}
+    complete = {station for station in stations if f"{station}.csv" in present}
+    return sorted(complete, key=lambda station: (station != "PobleSec", station))

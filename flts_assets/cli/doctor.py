@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flts_assets.errors import FltsError
 from flts_assets.settings import Settings, cores
 
 if TYPE_CHECKING:
@@ -32,6 +31,8 @@ def dev(port: Annotated[int, typer.Option(min=1, max=65535)] = 3000) -> None:
         pass  # its folders and tables exist before three services ask for them at once
     workspace = os.path.join(os.environ["DAGSTER_HOME"], "workspace.yaml")
     command = [sys.executable, "-m", "dagster", "dev", "-w", workspace, "-p", str(port)]
+    # Dagster lets a .env of the working directory override the environment; there is none here.
+    os.chdir(Settings.from_environment().home)
     os.execv(sys.executable, command)
 
 
@@ -61,7 +62,7 @@ def doctor() -> None:
 def _passes(name: str, check: Callable[[Platform], str], platform: Platform) -> bool:
     try:
         typer.echo(f"ok    {name}: {check(platform)}")
-    except FltsError as error:
+    except Exception as error:  # whatever is wrong is what a doctor is asked for
         typer.echo(f"FAIL  {name}: {error}")
         return False
     return True

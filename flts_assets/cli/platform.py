@@ -26,14 +26,21 @@ def open_platform(*, force: bool = False) -> Platform:
 def open_instance(platform: Platform) -> dg.DagsterInstance:
     """The Dagster instance whose runs the UI shows. Raises EnvironmentValueError."""
     import dagster as dg
+    from filelock import FileLock
 
-    if "DAGSTER_HOME" not in os.environ:
+    if not os.environ.get("DAGSTER_HOME"):
         raise EnvironmentValueError(
-            "environment variable DAGSTER_HOME is not set",
+            "environment variable DAGSTER_HOME is not set, or empty",
             remedy=(
                 "set it to the folder that holds FLTS's dagster.yaml; a checkout installed with"
                 " pip install -e . needs no setting"
             ),
         )
     platform.settings.dagster_storage.mkdir(parents=True, exist_ok=True)
-    return dg.DagsterInstance.get()
+    # Dagster migrates a fresh SQLite without a lock; two at once leave it broken for good.
+    with FileLock(platform.settings.home / "dagster.lock"):
+        instance = dg.DagsterInstance.get()
+        instance.get_runs(limit=1)
+        instance.get_dynamic_partitions("config_hash")
+        _ = instance.schedule_storage
+    return instance

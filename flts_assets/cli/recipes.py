@@ -33,7 +33,7 @@ def find_recipe(name: str, platform: Platform, station: str | None = None) -> Re
     A recipe from a file takes the environment's overrides. Raises RecipeError, UnknownRecipeError.
     """
     path = Path(name)
-    if path.suffix in (".yaml", ".yml", ".json") or path.exists():
+    if path.suffix in (".yaml", ".yml", ".json") or len(path.parts) > 1:
         recipe = load_recipe(path)
     elif (packaged := platform.settings.recipes_folder / f"{name}.yaml").exists():
         recipe = load_recipe(packaged)

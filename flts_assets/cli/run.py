@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,6 +11,7 @@ import typer
 from flts_assets.automation.launch import warm_up
 from flts_assets.cli.recipes import find_recipe
 from flts_assets.cli.terminal import own_terminal
+from flts_assets.errors import TrackingError
 from flts_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ def run(
     ] = None,
 ) -> None:
     """Register the recipe and materialise all its assets; ends with leaderboard and pointer."""
-    with own_terminal(Settings.from_environment().home / "logs" / "steps.log") as console:
+    with own_terminal(Settings.from_environment().step_log) as console:
         warm_up()  # before this process begins its own imports
         from flts_assets.automation.registration import register
         from flts_assets.cli.platform import open_instance, open_platform
@@ -48,11 +50,13 @@ def run(
 def _watched(
     recipe: Recipe, platform: Platform, instance: dg.DagsterInstance, console: Console
 ) -> bool:
-    from flts_assets.automation.launch import execute, new_run
+    from flts_assets.automation.launch import close_abandoned_runs, execute, new_run
     from flts_assets.cli.run_view import watch
     from flts_assets.cli.summary import print_failures, print_summary
 
-    _tidy(platform, instance, console)
+    closed = close_abandoned_runs(instance, platform.settings.home)
+    if closed:
+        console.print(f"closed {len(closed)} run(s) whose process is gone")
     with new_run(
         recipe,
         instance,
@@ -61,28 +65,24 @@ def _watched(
         identifier=platform.identifier,
     ) as dagster_run:
         console.print(f"{recipe.name}  {recipe.config_hash}  run {dagster_run.run_id}")
-        # While the fork server still imports, this process has time to open a fresh MLflow store.
-        threading.Thread(target=platform.tracking.prepare, daemon=True).start()
+        # While the fork server still imports, this process has time to open the MLflow store.
+        threading.Thread(target=_tidy_tracking, args=(platform, instance), daemon=True).start()
         with watch(instance, dagster_run.run_id, console) as view:
             succeeded = execute(dagster_run, instance)
     if succeeded:
         print_summary(recipe, platform, instance, console)
     else:
-        print_failures(view, console)
+        print_failures(view, dagster_run.run_id, instance, platform.settings.step_log, console)
     return succeeded
 
 
-def _tidy(platform: Platform, instance: dg.DagsterInstance, console: Console) -> None:
-    """End what a killed run left open, in Dagster and in MLflow."""
-    from flts_assets.automation.launch import close_abandoned_runs
+def _tidy_tracking(platform: Platform, instance: dg.DagsterInstance) -> None:
+    """Create a fresh MLflow store, and end the runs that a killed step left RUNNING."""
 
-    closed = close_abandoned_runs(instance, platform.settings.home)
-    if not closed:
-        return
-
-    def is_alive(run_id: str) -> bool:
+    def has_ended(run_id: str) -> bool:
         found = instance.get_run_by_id(run_id)
-        return found is not None and not found.is_finished
+        return found is not None and found.is_finished
 
-    runs = platform.tracking.close_abandoned(is_alive)
-    console.print(f"closed {len(closed)} run(s) whose process is gone, {len(runs)} of MLflow")
+    with suppress(TrackingError):  # the steps that need MLflow say so
+        platform.tracking.prepare()
+        platform.tracking.close_abandoned(has_ended)

@@ -68,10 +68,14 @@ class RunView:
     )
     failures: dict[str, str] = field(default_factory=dict)
     """stage -> message"""
+    run_failure: str | None = None
+    """what Dagster says of the whole run"""
 
     def apply(self, entry: dg.EventLogEntry) -> tuple[str, str] | None:
         """Take one record of the run log; returns (stage, what to say) if there is news."""
         name = entry.step_key
+        if entry.is_dagster_event and entry.get_dagster_event().is_run_failure:
+            self.run_failure = entry.get_dagster_event().message
         if name not in self.stages:
             return None
         stage = self.stages[name]

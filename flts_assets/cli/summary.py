@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -40,12 +41,23 @@ def print_summary(
     console.print(f"pointer  {MODEL_PROMOTION}/{pointer.key}", soft_wrap=True)
 
 
-def print_failures(view: RunView, console: Console) -> None:
-    """Why it failed: one message a stage."""
+def print_failures(
+    view: RunView, run_id: str, instance: dg.DagsterInstance, log: Path, console: Console
+) -> None:
+    """Why it failed: one message a stage, or what Dagster says of the whole run."""
+    from dagster import DagsterRunStatus
+
     for stage, message in view.failures.items():
         console.print(f"flts: {stage}: {message}", markup=False, soft_wrap=True)
-    if not view.failures:
-        console.print("flts: the run was interrupted", markup=False)
+    if view.failures:
+        return
+    run = instance.get_run_by_id(run_id)
+    what = (
+        "the run was interrupted"
+        if run is not None and run.status == DagsterRunStatus.CANCELED
+        else f"the run failed: {view.run_failure or 'no step says why'}"
+    )
+    console.print(f"flts: {what}; see {log}", markup=False, soft_wrap=True)
 
 
 def _table(board: Leaderboard) -> Table:
@@ -61,7 +73,7 @@ def _table(board: Leaderboard) -> Table:
             f"{scores.rmse:.5g}",
             f"{scores.mae:.5g}",
             f"{entry.skill:+.3f}",
-            "" if entry.fit_s is None else f"{entry.fit_s:.2f} s",
+            f"{entry.fit_s:.2f} s",
             f"{entry.predict_s:.3f} s",
             style="bold" if entry.kind == "model" else "dim",
         )

@@ -16,63 +16,75 @@ from flts_assets.forecasting.calendar import calendar_features
 from flts_assets.forecasting.dataset import Dataset
 from flts_assets.forecasting.split import Split
 
-__all__ = ["BASELINES", "PERSISTENCE", "Baseline"]
+__all__ = ["BASELINES", "PERSISTENCE", "Baseline", "Forecast"]
 
 Floats = npt.NDArray[np.float64]
-Baseline = Callable[[Dataset], Floats]
-"""Forecasts of the test windows in raw units [M, H, T], fitted on train rows."""
+Forecast = Callable[[Split], Floats]
+"""Raw units [M, H, T], one for each window of a split."""
+Baseline = Callable[[Dataset], Forecast]
+"""Fits on the train rows."""
 
 RIDGE_ALPHA: Final = 10.0
 
 
-def persistence(data: Dataset) -> Floats:
+def persistence(_data: Dataset) -> Forecast:
     """The last measured value, whatever the step ahead."""
-    return _repeated(_at_cutoffs(data.test, data.test.known()), data.test)
+    return _last_value
 
 
-def window_mean(data: Dataset) -> Floats:
+def window_mean(_data: Dataset) -> Forecast:
     """The mean of the window's rows."""
-    test = data.test
-    windows = np.lib.stride_tricks.sliding_window_view(test.known(), test.window.size, axis=0)
-    return _repeated(windows[: test.windows].mean(axis=2), test)
+
+    def forecast(split: Split) -> Floats:
+        windows = np.lib.stride_tricks.sliding_window_view(split.known(), split.window.size, axis=0)
+        return _repeated(windows[: split.windows].mean(axis=2), split)
+
+    return forecast
 
 
-def seasonal_naive(data: Dataset) -> Floats:
+def seasonal_naive(data: Dataset) -> Forecast:
     """What was measured at the same time of the last whole day before; else the last measured value.
 
     Source: Hyndman & Athanasopoulos, "Forecasting: principles and practice", 3rd ed., section 5.2.
     """
     day = np.timedelta64(1, "D")
-    wanted = data.test.target_times()
-    cutoffs = _at_cutoffs(data.test, data.test.times.to_numpy()[:, None])
-    season_ago = wanted - np.ceil((wanted - cutoffs) / day).astype(np.int64) * day
-    known = pd.DataFrame(
-        np.concatenate([data.train.measured, data.test.measured]),
-        index=data.train.times.append(data.test.times),
-    )
-    seasonal = known.reindex(pd.DatetimeIndex(season_ago.ravel())).to_numpy()
-    seasonal = seasonal.reshape(*wanted.shape, -1)
-    return np.where(np.isfinite(seasonal), seasonal, persistence(data))
+    train = pd.DataFrame(data.train.measured, index=data.train.times)
+
+    def forecast(split: Split) -> Floats:
+        wanted = split.target_times()
+        cutoffs = _at_cutoffs(split, split.times.to_numpy()[:, None])
+        season_ago = wanted - np.ceil((wanted - cutoffs) / day).astype(np.int64) * day
+        known = pd.concat([train, pd.DataFrame(split.measured, index=split.times)])
+        seasonal = known.reindex(pd.DatetimeIndex(season_ago.ravel())).to_numpy()
+        seasonal = seasonal.reshape(*wanted.shape, -1)
+        return np.where(np.isfinite(seasonal), seasonal, _last_value(split))
+
+    return forecast
 
 
-def linear_ar(data: Dataset) -> Floats:
+def linear_ar(data: Dataset) -> Forecast:
     """Least squares on the window of each target itself, and the time of day of its row."""
     columns = data.preprocessing.target_places
-    forecasts = np.empty((data.test.windows, data.test.window.horizon, len(columns)))
-    for place, column in enumerate(columns):
 
-        def design(split: Split, column: int = column) -> Floats:
-            lags = split.inputs()[:, :, column].astype(np.float64)
-            return np.concatenate([lags, _time_of_day(split), np.ones((len(lags), 1))], axis=1)
+    def design(split: Split, column: int) -> Floats:
+        lags = split.inputs()[:, :, column].astype(np.float64)
+        return np.concatenate([lags, _time_of_day(split), np.ones((len(lags), 1))], axis=1)
 
-        solution, *_ = np.linalg.lstsq(
-            design(data.train), _scaled_targets(data.train, column), rcond=None
-        )
-        forecasts[..., place] = design(data.test) @ solution
-    return data.preprocessing.inverse_targets(forecasts)
+    weights = {
+        column: np.linalg.lstsq(
+            design(data.train, column), _scaled_targets(data.train, column), rcond=None
+        )[0]
+        for column in columns
+    }
+
+    def forecast(split: Split) -> Floats:
+        scaled = [design(split, column) @ weights[column] for column in columns]
+        return data.preprocessing.inverse_targets(np.stack(scaled, axis=-1))
+
+    return forecast
 
 
-def ridge(data: Dataset) -> Floats:
+def ridge(data: Dataset) -> Forecast:
     """Ridge regression (alpha 10) on the window of all columns, for all steps and targets at once.
 
     Source: Hoerl & Kennard 1970; the intercept is not penalised.
@@ -84,9 +96,13 @@ def ridge(data: Dataset) -> Floats:
     x -= x_mean
     penalised = x.T @ x + RIDGE_ALPHA * np.eye(x.shape[1])
     weights = np.linalg.solve(penalised, x.T @ (y - y_mean))
-    forecasts = (_flat(data.test) - x_mean) @ weights + y_mean
-    shape = (data.test.windows, data.test.window.horizon, len(places))
-    return data.preprocessing.inverse_targets(forecasts.reshape(shape))
+
+    def forecast(split: Split) -> Floats:
+        scaled = (_flat(split) - x_mean) @ weights + y_mean
+        shape = (split.windows, split.window.horizon, len(places))
+        return data.preprocessing.inverse_targets(scaled.reshape(shape))
+
+    return forecast
 
 
 PERSISTENCE: Final = "persistence"
@@ -97,6 +113,10 @@ BASELINES: Final[Mapping[str, Baseline]] = {
     "linear_ar": linear_ar,
     "ridge": ridge,
 }
+
+
+def _last_value(split: Split) -> Floats:
+    return _repeated(_at_cutoffs(split, split.known()), split)
 
 
 def _at_cutoffs(split: Split, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:

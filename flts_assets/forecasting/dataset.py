@@ -26,6 +26,8 @@ class PreparedRows:
     """raw units, float64, NaN where a cell was empty [N, 11]"""
     processed: pd.DataFrame
     """scaled, float32 [N - rows lost to lags, F]: the last of the measured rows"""
+    sampled: int
+    """rows after sampling, before any were dropped"""
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,11 @@ def prepare(
 ) -> tuple[PreparedRows, PreparedRows, FittedPreprocessing]:
     """Sample, fill, fit on train rows, transform both. Frames as `read_raw` returns them.
 
-    Raises RawDataError: too few rows for the recipe's sampling or windows, or empty cells that may
-    not be filled.
+    Raises RawDataError: test rows that do not follow the train rows, too few rows for the recipe's
+    sampling or windows, or empty cells that may not be filled.
     """
     data = recipe.data
+    _check_pair(train.index, test.index, data.test_file)
     file_rows = (train.index, test.index)
     train = sample(train, data.sample_train_rows, data, data.train_file)
     test = sample(test, data.sample_test_rows, data, data.test_file)
@@ -86,7 +89,28 @@ def _prepared(
             index=full.index[fitted.rows_lost :],
             columns=list(fitted.columns),
         ),
+        sampled=len(measured),
     )
+
+
+def _check_pair(train: pd.Index, test: pd.Index, test_file: str) -> None:
+    if len(train) > 1 and len(test) > 1 and test[1] - test[0] != train[1] - train[0]:
+        raise RawDataError(
+            test_file,
+            "has another time step than the train file",
+            received=str(test[1] - test[0]),
+            allowed=str(train[1] - train[0]),
+            remedy="resample one of the two files",
+        )
+    if test[0] <= train[-1]:
+        raise RawDataError(
+            test_file,
+            "begins before the train file ends: a model would be scored on rows it has seen",
+            row=1,
+            received=str(test[0]),
+            allowed=f"a time after {train[-1]}",
+            remedy="cut the two files so that the test rows follow the train rows",
+        )
 
 
 def _check_enough_rows(rows: int, recipe: Recipe, file: str, *, windows: int) -> None:

@@ -13,7 +13,7 @@ Neither torch nor a trainer is needed.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, Protocol
 
 import numpy as np
@@ -156,27 +156,39 @@ class ProphetForecaster:
         return prophet_forecasts({target: self._models[target] for target in targets}, times)
 
 
-def example_of(forecaster: Forecaster, rows: pd.DataFrame) -> bytes:
-    """A recorded forecast: the last rows the model needs, and what it says comes after them."""
+def example_of(forecaster: Forecaster, rows: pd.DataFrame, ranges: Sequence[float]) -> bytes:
+    """A recorded forecast: the last rows the model needs, and what it says comes after them.
+
+    `ranges`: each target's train range, the unit in which a later forecast may differ.
+    """
     known = rows.ffill().fillna(0.0).iloc[-forecaster.rows_needed :]
     columns = {name: known[name].tolist() for name in RAW_COLUMNS}
     times = [moment.isoformat() for moment in known.index]
     forecast = forecaster.forecast_next(known).tolist()
-    return json.dumps({"rows": {TIME_COLUMN: times, **columns}, "forecast": forecast}).encode()
+    example = {
+        "rows": {TIME_COLUMN: times, **columns},
+        "forecast": forecast,
+        "ranges": list(ranges),
+    }
+    return json.dumps(example).encode()
 
 
 def check_example(forecaster: Forecaster, example: bytes, tolerance: float = 1e-5) -> None:
-    """Raises ArtifactError if the model no longer says what it said when it was saved."""
+    """Raises ArtifactError if the model no longer says what it said when it was saved.
+
+    `tolerance` is in units of each target's train range, as scores are.
+    """
     recorded = json.loads(example)
     columns = dict(recorded["rows"])
     index = pd.DatetimeIndex(columns.pop(TIME_COLUMN), name=TIME_COLUMN)
     expected = np.array(recorded["forecast"])
     received = forecaster.forecast_next(pd.DataFrame(columns, index=index))
-    if not np.allclose(received, expected, rtol=tolerance, atol=tolerance):
+    difference = np.abs(received - expected) / np.array(recorded["ranges"])
+    if not (difference <= tolerance).all():
         raise ArtifactError(
             "a loaded model does not reproduce its recorded forecast",
             received=received.tolist(),
-            allowed=f"{expected.tolist()} within {tolerance} relative",
+            allowed=f"{expected.tolist()}, each within {tolerance} of its target's train range",
             remedy="compare the library versions in its manifest with the installed ones, or retrain",
         )
 

@@ -6,26 +6,34 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
-from flts_assets.forecasting.baselines import BASELINES, PERSISTENCE
+from flts_assets.forecasting.baselines import BASELINES, PERSISTENCE, Forecast
 from flts_assets.forecasting.dataset import Dataset
 from flts_assets.forecasting.forecaster import Forecaster
 from flts_assets.forecasting.metrics import Scores, score
 from flts_assets.recipe.model import ModelType, Recipe
 
-__all__ = ["Candidate", "Entry", "Leaderboard", "Result", "evaluate", "forecast_frame"]
+__all__ = ["Candidate", "Entry", "Leaderboard", "Result", "Training", "evaluate", "forecast_frame"]
 
 Floats = npt.NDArray[np.float64]
+T = TypeVar("T")
 
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Training(_Frozen):
+    """One training of a model."""
+
+    fingerprint: str
+    attempt: str
 
 
 class Entry(_Frozen):
@@ -37,11 +45,12 @@ class Entry(_Frozen):
     scores: Scores
     skill: float
     """1 - score / persistence's score: above 0 beats it, 1 is perfect"""
-    fit_s: float | None = None
-    """None where fitting and forecasting are one step"""
+    fit_s: float
     predict_s: float
     run_id: str | None = None
     """the model's MLflow run"""
+    trained: Training | None = None
+    """which training of the model was scored"""
 
 
 class Leaderboard(_Frozen):
@@ -70,6 +79,7 @@ class Candidate:
     forecaster: Forecaster
     fit_s: float
     run_id: str
+    trained: Training
 
 
 @dataclass(frozen=True)
@@ -80,6 +90,7 @@ class Result:
     forecasts: Floats
     """raw units [M, H, T]"""
     scores: Scores
+    fit_s: float
     predict_s: float
     candidate: Candidate | None = None
 
@@ -93,11 +104,9 @@ def evaluate(
     """
 
     def result(
-        name: str, forecast: Callable[[], Floats], candidate: Candidate | None = None
+        name: str, forecast: Forecast, fit_s: float, candidate: Candidate | None = None
     ) -> Result:
-        started = time.perf_counter()
-        forecasts = forecast()
-        took = time.perf_counter() - started
+        forecasts, predict_s = _timed(lambda: forecast(data.test))
         fitted = data.preprocessing
         scores = score(
             data.test.actuals(),
@@ -106,14 +115,11 @@ def evaluate(
             fitted.target_ranges,
             recipe.evaluation.targets,
         )
-        return Result(name, forecasts, scores, took, candidate)
+        return Result(name, forecasts, scores, fit_s, predict_s, candidate)
 
-    results = [
-        *(result(name, partial(forecast, data)) for name, forecast in BASELINES.items()),
-        *(
-            result(one.model_type, partial(one.forecaster.forecast, data.test), one)
-            for one in candidates
-        ),
+    results = [result(name, *_timed(partial(fit, data))) for name, fit in BASELINES.items()]
+    results += [
+        result(one.model_type, one.forecaster.forecast, one.fit_s, one) for one in candidates
     ]
     reference = next(one for one in results if one.name == PERSISTENCE).scores.score
     results.sort(key=lambda one: (one.scores.by(recipe.evaluation.rank_by), one.name))
@@ -143,6 +149,12 @@ def forecast_frame(data: Dataset, results: Sequence[Result]) -> pd.DataFrame:
     )
 
 
+def _timed(work: Callable[[], T]) -> tuple[T, float]:
+    started = time.perf_counter()
+    outcome = work()
+    return outcome, time.perf_counter() - started
+
+
 def _entry(rank: int, result: Result, reference: float) -> Entry:
     candidate = result.candidate
     return Entry(
@@ -151,7 +163,8 @@ def _entry(rank: int, result: Result, reference: float) -> Entry:
         kind="baseline" if candidate is None else "model",
         scores=result.scores,
         skill=1 - result.scores.score / reference if reference else 0.0,
-        fit_s=None if candidate is None else candidate.fit_s,
+        fit_s=result.fit_s,
         predict_s=result.predict_s,
         run_id=None if candidate is None else candidate.run_id,
+        trained=None if candidate is None else candidate.trained,
     )

@@ -74,11 +74,12 @@ def leaderboard_picture(board: Leaderboard) -> bytes:
     entries = board.entries[::-1]
     values = [entry.scores.by(board.rank_by) for entry in entries]
     limit = 3 * board.entry("persistence").scores.by(board.rank_by)
+    widths = [min(value, limit) if limit > 0 else value for value in values]
     figure = _figure(6, 0.35 * len(entries) + 0.8)
     axes = figure.subplots()
     bars = axes.barh(
         [entry.name for entry in entries],
-        [min(value, limit) for value in values] if limit > 0 else values,
+        [width if np.isfinite(width) else 0.0 for width in widths],
         color=[MODEL_COLOR if entry.kind == "model" else BASELINE_COLOR for entry in entries],
     )
     axes.bar_label(bars, labels=[f"{value:.4g}" for value in values], padding=3, fontsize=8)

@@ -108,8 +108,8 @@ def fit_preprocessing(train: pd.DataFrame, recipe: Recipe) -> FittedPreprocessin
             for target in recipe.window.targets
         ),
     )
-    fitted_on = train.iloc[: max(1, round(len(train) * recipe.scaling.fit_share))]
-    values = _expanded(fitted_on, unscaled)
+    values = _expanded(train, unscaled)
+    values = values[: max(1, round(len(values) * recipe.scaling.fit_share))]
     return unscaled.model_copy(
         update={"scales": _fit_scales(values, unscaled.columns, recipe.scaling.method)}
     )

@@ -35,6 +35,7 @@ class TrainedProphet:
     validation_forecasts: Floats
     """[V, H, T] raw units, by models that saw only the rows before the validation windows' targets"""
     fit_s: float
+    """of the models that are kept"""
 
 
 def train_prophet(train: Split, recipe: Recipe, report: Report) -> TrainedProphet:
@@ -42,18 +43,20 @@ def train_prophet(train: Split, recipe: Recipe, report: Report) -> TrainedProphe
 
     Raises TrainingError if a target has fewer than two measured rows.
     """
-    started = time.monotonic()
     first = FitAndValidation.of(train.windows, recipe.window, recipe.recurrent).validation_start
     cutoff = first + recipe.window.size
-    before: dict[str, Any] = {}
-    kept: dict[str, Any] = {}
     targets = recipe.window.targets
+    started = time.monotonic()
+    before: dict[str, Any] = {}
     for place, target in enumerate(targets):
         before[target] = _fit(train, place, target, cutoff, recipe)
-        report(_progress(2 * place + 1, 2 * len(targets), started))
+        report(_progress(place + 1, 2 * len(targets), started))
+    kept: dict[str, Any] = {}
+    fit_started = time.monotonic()
+    for place, target in enumerate(targets):
         kept[target] = _fit(train, place, target, len(train), recipe)
-        report(_progress(2 * place + 2, 2 * len(targets), started))
-    fit_s = time.monotonic() - started
+        report(_progress(len(targets) + place + 1, 2 * len(targets), started))
+    fit_s = time.monotonic() - fit_started
     return TrainedProphet(
         models=json.dumps(kept, sort_keys=True).encode(),
         validation_forecasts=prophet_forecasts(before, train.target_times()[first:]),
@@ -110,6 +113,9 @@ def _progress(done: int, fits: int, started: float) -> Progress:
 
 
 def _quiet() -> None:
-    """cmdstanpy announces every start and end of a chain."""
+    """cmdstanpy announces every start and end of a chain; its logger resets itself on first use."""
+    from cmdstanpy.utils import get_logger
+
+    get_logger()
     for name in ("cmdstanpy", "prophet"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -42,13 +42,20 @@ VALIDATION_PICTURE = "validation.png"
 class TrainedModel:
     """What training leaves."""
 
-    files: Mapping[str, bytes]
+    model: Mapping[str, bytes]
+    """files that forecast; equal training gives equal bytes"""
+    descriptions: Mapping[str, bytes]
+    """files that tell how it went: losses, times, pictures"""
     validation: Scores
     """of the kept weights, on the last part of the train windows"""
     epochs: tuple[Epoch, ...]
     """empty for models without epochs"""
     best_epoch: int | None
     fit_s: float
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        return {**self.model, **self.descriptions}
 
 
 def train_model(
@@ -68,18 +75,19 @@ def train_model(
     fitted = train(model_type, data, recipe, threads, report)
     split = data.train
     first = FitAndValidation.of(split.windows, recipe.window, recipe.recurrent).validation_start
-    files = dict(fitted.files)
+    model = dict(fitted.files)
     forecasts = fitted.validation_forecasts
     if forecasts is None:
         # What is scored is what was saved, through the code that will serve it.
-        forecasts = load_forecaster(files, threads).forecast(split)[first:]
+        forecasts = load_forecaster(model, threads).forecast(split)[first:]
     actuals = split.actuals()[first:]
     fit = data.preprocessing
     validation = score(
         actuals, forecasts, fit.targets, fit.target_ranges, recipe.evaluation.targets
     )
-    files[EXAMPLE_FILE] = example_of(load_forecaster(files, threads), measured)
-    files[TRAINING_FILE] = json.dumps(
+    model[EXAMPLE_FILE] = example_of(load_forecaster(model, threads), measured, fit.target_ranges)
+    descriptions = {}
+    descriptions[TRAINING_FILE] = json.dumps(
         {
             "epochs": [asdict(epoch) for epoch in fitted.epochs],
             "best_epoch": fitted.best_epoch,
@@ -88,7 +96,7 @@ def train_model(
         },
         indent=1,
     ).encode()
-    files[VALIDATION_PICTURE] = forecast_picture(
+    descriptions[VALIDATION_PICTURE] = forecast_picture(
         split.target_times()[first:, 0],
         actuals[:, 0, 0],
         {model_type: forecasts[:, 0, 0]},
@@ -96,8 +104,10 @@ def train_model(
         f"{model_type} on validation rows, one step ahead",
     )
     if fitted.best_epoch is not None:
-        files[LOSS_PICTURE] = loss_picture(fitted.epochs, fitted.best_epoch)
-    return TrainedModel(files, validation, fitted.epochs, fitted.best_epoch, fitted.fit_s)
+        descriptions[LOSS_PICTURE] = loss_picture(fitted.epochs, fitted.best_epoch)
+    return TrainedModel(
+        model, descriptions, validation, fitted.epochs, fitted.best_epoch, fitted.fit_s
+    )
 
 
 @dataclass(frozen=True)

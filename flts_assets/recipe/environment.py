@@ -20,7 +20,7 @@ from typing import Final, TypeVar, get_args
 
 from flts_assets.errors import EnvironmentValueError
 from flts_assets.recipe.files import validated
-from flts_assets.recipe.model import ModelType, Recipe
+from flts_assets.recipe.model import ModelType, Recipe, overlaid
 
 __all__ = ["force_from", "identifier_from", "recipe_from"]
 
@@ -56,7 +56,7 @@ def recipe_from(recipe: Recipe, environ: Mapping[str, str]) -> Recipe:
         changes["models"] = models
     if not changes:
         return recipe
-    return validated(recipe.updated(changes).model_dump(), "recipe with environment overrides")
+    return validated(overlaid(recipe.model_dump(), changes), "recipe with environment overrides")
 
 
 def force_from(environ: Mapping[str, str]) -> bool:

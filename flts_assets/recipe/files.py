@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -11,6 +12,17 @@ from flts_assets.errors import RecipeError
 from flts_assets.recipe.model import Recipe
 
 __all__ = ["load_recipe", "parse_recipe"]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without its trap: a key that stands twice is an error, not a silent overwrite."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = {key for key in keys if keys.count(key) > 1}
+        if twice:
+            raise yaml.YAMLError(f"{', '.join(map(str, twice))} stands twice{node.start_mark}")
+        return super().construct_mapping(node, deep=deep)
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -31,8 +43,8 @@ def load_recipe(path: Path) -> Recipe:
 def parse_recipe(text: str, *, source: str, default_name: str | None = None) -> Recipe:
     """The recipe in a YAML (or JSON) text. `source` names it in errors. Raises RecipeError."""
     try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        content = yaml.load(text, Loader=_Loader)  # a SafeLoader
+    except (yaml.YAMLError, ValueError) as error:
         raise RecipeError(f"{source} is not YAML: {error}") from error
     if not isinstance(content, dict):
         raise RecipeError(

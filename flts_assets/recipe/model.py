@@ -10,10 +10,18 @@ a default that means "as before".
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
+import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from typing_extensions import Self
 
 from flts_assets.recipe.canonical import canonical_json, sha256_hex
@@ -34,6 +42,7 @@ __all__ = [
     "Scaling",
     "TimeFeatures",
     "Window",
+    "overlaid",
 ]
 
 ModelType = Literal["GRU", "LSTM", "PROPHET"]
@@ -43,12 +52,30 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_flag_for_a_number(cls, value: object, info: ValidationInfo) -> object:
+        """YAML reads `yes` as True, which would silently count as 1."""
+        assert info.field_name is not None
+        if isinstance(value, bool) and cls.model_fields[info.field_name].annotation is not bool:
+            raise ValueError("must not be yes or no")
+        return value
+
 
 def _csv_name(name: str) -> str:
-    path = PurePosixPath(name)
-    if path.name != name or path.suffix != ".csv" or name.startswith((".", "-")):
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._=+-]{0,195}\.csv", name):
         raise ValueError("must be the name of a CSV in the dataset bucket, such as PobleSec.csv")
     return name
+
+
+def _in_column_order(targets: tuple[RawColumn, ...]) -> tuple[RawColumn, ...]:
+    """One order means one hash: the order of a request says nothing."""
+    if len(set(targets)) != len(targets):
+        raise ValueError(f"targets repeat a column: {', '.join(targets)}")
+    return tuple(sorted(targets, key=RAW_COLUMNS.index))
+
+
+Targets = Annotated[tuple[RawColumn, ...], Field(min_length=1), AfterValidator(_in_column_order)]
 
 
 class Data(_Section):
@@ -65,6 +92,13 @@ class Data(_Section):
     """only `random` draws from it"""
 
     _check_names = field_validator("train_file", "test_file")(_csv_name)
+
+    @model_validator(mode="after")
+    def _only_random_draws(self) -> Self:
+        """A seed that nobody draws from is no other request."""
+        if self.sample_strategy != "random":
+            object.__setattr__(self, "sample_seed", 0)
+        return self
 
     @model_validator(mode="after")
     def _files_differ(self) -> Self:
@@ -105,7 +139,12 @@ class Scaling(_Section):
     fit_share: float = Field(default=1.0, gt=0, le=1)
     """fit on this first part of the train rows"""
     add_constant: float | None = None
-    """added to every raw column before anything is fitted"""
+    """added to every raw column before anything is fitted; 0 is the same as none"""
+
+    @field_validator("add_constant")
+    @classmethod
+    def _zero_is_none(cls, constant: float | None) -> float | None:
+        return constant or None
 
 
 class TimeFeatures(_Section):
@@ -138,15 +177,7 @@ class Window(_Section):
 
     size: int = Field(default=10, ge=1)
     horizon: int = Field(default=1, ge=1)
-    targets: tuple[RawColumn, ...] = Field(default=("down",), min_length=1)
-
-    @field_validator("targets")
-    @classmethod
-    def _in_column_order(cls, targets: tuple[RawColumn, ...]) -> tuple[RawColumn, ...]:
-        """One order means one hash: the order of a request says nothing."""
-        if len(set(targets)) != len(targets):
-            raise ValueError(f"targets repeat a column: {', '.join(targets)}")
-        return tuple(sorted(targets, key=RAW_COLUMNS.index))
+    targets: Targets = ("down",)
 
 
 class Recurrent(_Section):
@@ -185,7 +216,7 @@ class Evaluation(_Section):
 
     rank_by: Literal["score", "rmse", "mae", "mse", "nrmse"] = "score"
     """score = 0.5 RMSE + 0.3 MAE + 0.2 MSE, in units of each target's train range"""
-    targets: tuple[RawColumn, ...] | None = None
+    targets: Targets | None = None
     """the targets that are averaged over; None: all"""
 
 
@@ -251,21 +282,23 @@ class Recipe(_Section):
     def for_station(self, station: str) -> Recipe:
         """The same request for the files `<station>.csv` and `<station>_test.csv`."""
         return self.updated(
-            {"data": {"train_file": f"{station}.csv", "test_file": f"{station}_test.csv"}}
+            {
+                "name": self.name if station == self.station else f"{self.name}-{station}",
+                "data": {"train_file": f"{station}.csv", "test_file": f"{station}_test.csv"},
+            }
         )
 
     def updated(self, changes: dict[str, object]) -> Recipe:
         """A validated copy with nested `changes` laid over it."""
-        return Recipe.model_validate(_overlaid(self.model_dump(), changes))
+        return Recipe.model_validate(overlaid(self.model_dump(), changes))
 
 
-def _overlaid(base: dict[str, object], changes: dict[str, object]) -> dict[str, object]:
+def overlaid(base: dict[str, object], changes: dict[str, object]) -> dict[str, object]:
+    """`base` with nested `changes` laid over it."""
     result = dict(base)
     for key, value in changes.items():
         below = result.get(key)
         result[key] = (
-            _overlaid(below, value)
-            if isinstance(below, dict) and isinstance(value, dict)
-            else value
+            overlaid(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
         )
     return result

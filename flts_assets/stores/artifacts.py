@@ -1,29 +1,31 @@
 """Complete sets of files with proof: written once, described by a manifest that comes last.
 
-    <bucket>/<config_hash>/<stage>/<fingerprint>/manifest.json      what is complete
-    <bucket>/<config_hash>/<stage>/<fingerprint>/<attempt>/…        its files, never overwritten
+    <bucket>/<config_hash>/<stage>/<fingerprint>/<attempt>/…               files, never overwritten
+    <bucket>/<config_hash>/<stage>/<fingerprint>/<attempt>/manifest.json   what they are, written last
+    <bucket>/<config_hash>/<stage>/<fingerprint>/current.json              which attempt counts
 
-A crash leaves files without a manifest, which nobody sees. Of two writers of the same work the first
-manifest wins and both return it; a forced recomputation replaces the manifest, and the files that an
-older record names stay.
+A crash leaves files that no manifest names, which nobody sees. Of two writers of the same work the first
+one counts. A forced recomputation makes a new attempt current; what an older record names stays whole.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import platform
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from flts_assets.errors import ArtifactError, ObjectExistsError, ObjectNotFoundError
+from flts_assets.errors import ArtifactError, ObjectChangedError, ObjectNotFoundError
 from flts_assets.stores.object_store import ObjectStore
 
-__all__ = ["Artifacts", "FileRecord", "Manifest", "Place", "new_attempt"]
+__all__ = ["Artifacts", "FileRecord", "Manifest", "Outputs", "Place", "new_attempt"]
 
 MANIFEST: Final = "manifest.json"
 _LIBRARIES: Final = (
@@ -56,8 +58,8 @@ class Place(_Frozen):
         return f"{self.config_hash}/{self.stage}/{self.fingerprint[:16]}"
 
     @property
-    def manifest_key(self) -> str:
-        return f"{self.prefix}/{MANIFEST}"
+    def current_key(self) -> str:
+        return f"{self.prefix}/current.json"
 
     def file_key(self, attempt: str, name: str) -> str:
         return f"{self.prefix}/{attempt}/{name}"
@@ -68,6 +70,8 @@ class FileRecord(_Frozen):
     size: int
     """bytes"""
     sha256: str
+    describes: bool = False
+    """tells of the work (times, pictures) and is no input of a later stage"""
 
 
 class Manifest(_Frozen):
@@ -77,6 +81,8 @@ class Manifest(_Frozen):
     place: Place
     attempt: str
     code_version: str
+    inputs: dict[str, str]
+    """name -> identity of what was read"""
     created_at: datetime
     python: str
     libraries: dict[str, str]
@@ -86,12 +92,35 @@ class Manifest(_Frozen):
 
     @property
     def identity(self) -> str:
-        """What a later stage names as the input it read."""
-        return f"{self.place.fingerprint}/{self.attempt}"
+        """What a later stage names as the input it read: a digest of the content, whoever made it."""
+        content = [
+            f"{name} {record.sha256}\n"
+            for name, record in sorted(self.files.items())
+            if not record.describes
+        ]
+        if not content:
+            return self.place.fingerprint
+        return hashlib.sha256("".join(content).encode()).hexdigest()
+
+    @property
+    def key(self) -> str:
+        return self.place.file_key(self.attempt, MANIFEST)
 
     @property
     def total_size(self) -> int:
         return sum(record.size for record in self.files.values())
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a stage computed."""
+
+    files: Mapping[str, bytes]
+    """what later stages read; equal work gives equal bytes"""
+    facts: Mapping[str, Any]
+    """JSON values"""
+    descriptions: Mapping[str, bytes] = field(default_factory=dict)
+    """files for people: times, pictures"""
 
 
 def new_attempt() -> str:
@@ -106,66 +135,76 @@ class Artifacts:
         self._store = store
 
     def find(self, place: Place) -> Manifest | None:
-        """The manifest, if it stands and every file it names is there in its full size."""
+        """The current attempt's manifest, if every file it names stands unaltered."""
         try:
-            text = self._store.get(place.bucket, place.manifest_key)
+            current = json.loads(self._store.get(place.bucket, place.current_key))
         except ObjectNotFoundError:
             return None
-        manifest = _parsed(text, f"{place.bucket}/{place.manifest_key}")
-        whole = all(
-            (head := self._store.head(place.bucket, record.key)) is not None
-            and head.size == record.size
-            for record in manifest.files.values()
-        )
-        return manifest if whole else None
+        return self.find_attempt(place, str(current["attempt"]))
 
-    def get(self, place: Place) -> Manifest:
-        """Like `find`. Raises ArtifactError where nothing complete stands."""
-        manifest = self.find(place)
+    def find_attempt(self, place: Place, attempt: str) -> Manifest | None:
+        """This very attempt's manifest, if every file it names stands unaltered."""
+        key = place.file_key(attempt, MANIFEST)
+        try:
+            manifest = _parsed(self._store.get(place.bucket, key), f"{place.bucket}/{key}")
+            self.read_all(manifest)
+        except (ObjectNotFoundError, ArtifactError):
+            return None
+        return manifest
+
+    def get(self, place: Place, attempt: str | None = None) -> Manifest:
+        """`find`, or `find_attempt`. Raises ArtifactError where nothing complete stands."""
+        manifest = self.find(place) if attempt is None else self.find_attempt(place, attempt)
         if manifest is None:
             raise ArtifactError(
-                f"no complete outputs of {place.stage} at {place.bucket}/{place.prefix}",
-                remedy=f"run the stage {place.stage} of partition {place.config_hash} again",
+                f"no complete outputs of {place.stage} at"
+                f" {place.bucket}/{place.prefix}/{attempt or ''}",
+                remedy=_remedy(place),
             )
         return manifest
+
+    def version(self, place: Place) -> str | None:
+        """Changes whenever another attempt becomes current; None before the first."""
+        head = self._store.head(place.bucket, place.current_key)
+        return None if head is None else head.version
 
     def write(
         self,
         place: Place,
-        files: Mapping[str, bytes],
-        facts: Mapping[str, Any],
+        outputs: Outputs,
+        inputs: Mapping[str, str],
         *,
         code_version: str,
         attempt: str,
+        replacing: str | None = None,
     ) -> Manifest:
-        """Store the files, then the manifest.
+        """Store the files, then their manifest, then make this attempt current.
 
-        What stood there complete before the files were written is replaced (the caller has looked
-        with `find` and decided to recompute); a manifest that appeared meanwhile wins, and is
-        returned instead.
+        `replacing` is the `version` that was seen before the work began (None: nothing stood there).
+        If another attempt became current since, that one counts and is returned.
         """
-        before = self._store.head(place.bucket, place.manifest_key)
-        records = {
-            name: self._write_file(place, place.file_key(attempt, name), data)
-            for name, data in files.items()
+        files = {
+            name: self._write_file(place, place.file_key(attempt, name), data, describes)
+            for group, describes in ((outputs.files, False), (outputs.descriptions, True))
+            for name, data in group.items()
         }
         manifest = Manifest(
             place=place,
             attempt=attempt,
             code_version=code_version,
+            inputs=dict(inputs),
             created_at=datetime.now(timezone.utc),
             python=platform.python_version(),
             libraries=_library_versions(),
-            files=records,
-            facts=dict(facts),
+            files=files,
+            facts=dict(outputs.facts),
         )
-        data = manifest.model_dump_json(indent=1).encode()
-        if before is not None:
-            self._store.put(place.bucket, place.manifest_key, data)
-            return manifest
+        text = manifest.model_dump_json(indent=1).encode()
+        self._store.create(place.bucket, manifest.key, text)
+        current = json.dumps({"attempt": attempt}).encode()
         try:
-            self._store.create(place.bucket, place.manifest_key, data)
-        except ObjectExistsError:
+            self._store.replace_if_unchanged(place.bucket, place.current_key, current, replacing)
+        except ObjectChangedError:
             return self.get(place)
         return manifest
 
@@ -175,7 +214,7 @@ class Artifacts:
         record = manifest.files.get(name)
         if record is None:
             raise ArtifactError(
-                f"{place.bucket}/{place.manifest_key} names no such file",
+                f"{place.bucket}/{manifest.key} names no such file",
                 received=name,
                 allowed=", ".join(manifest.files),
             )
@@ -198,9 +237,10 @@ class Artifacts:
         """Every file, checked. Raises ArtifactError."""
         return {name: self.read(manifest, name) for name in manifest.files}
 
-    def _write_file(self, place: Place, key: str, data: bytes) -> FileRecord:
+    def _write_file(self, place: Place, key: str, data: bytes, describes: bool) -> FileRecord:
         self._store.create(place.bucket, key, data)
-        return FileRecord(key=key, size=len(data), sha256=hashlib.sha256(data).hexdigest())
+        digest = hashlib.sha256(data).hexdigest()
+        return FileRecord(key=key, size=len(data), sha256=digest, describes=describes)
 
 
 def _parsed(text: bytes, where: str) -> Manifest:

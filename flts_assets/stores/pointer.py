@@ -51,7 +51,7 @@ class Promotion(BaseModel):
     attempt: str
     """which attempt of that work"""
     leaderboard: str
-    """the leaderboard it was chosen from: <fingerprint>/<attempt>"""
+    """identity of the leaderboard it was chosen from"""
     skill: float
     """1 - score / persistence's score"""
     reason: str

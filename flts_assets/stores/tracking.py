@@ -27,6 +27,7 @@ ASSET_TAG: Final = "dagster.asset_key"
 
 MODEL_EXPERIMENTS: Final = ("Default", "NonML")
 PIPELINE_EXPERIMENT: Final = "Pipeline"
+EXPERIMENTS: Final = (*MODEL_EXPERIMENTS, PIPELINE_EXPERIMENT)
 
 
 def experiment_of(model_type: str) -> str:
@@ -90,8 +91,9 @@ class Tracking:
 
     def prepare(self) -> None:
         """Create and migrate the store if that was never done."""
-        for name in (*MODEL_EXPERIMENTS, PIPELINE_EXPERIMENT):
-            self._experiment_id(name)
+        with _translated():
+            for name in EXPERIMENTS:
+                self._experiment_id(name)
 
     def find_finished(self, fingerprint: str, attempt: str) -> str | None:
         """The id of the finished run of this very training, if there is one."""
@@ -114,33 +116,39 @@ class Tracking:
             client = self.client
             experiment_id = self._experiment_id(experiment_of(model_type))
             run = client.create_run(experiment_id, run_name=model_type, tags=dict(tags))
-            client.log_batch(
-                run.info.run_id,
-                params=[Param(name, str(value)) for name, value in params.items()],
-            )
-            return TrackingRun(run.info.run_id, client)
+            started = TrackingRun(run.info.run_id, client)
+            try:
+                client.log_batch(
+                    run.info.run_id,
+                    params=[Param(name, str(value)) for name, value in params.items()],
+                )
+            except BaseException:
+                started.end("FAILED")
+                raise
+            return started
 
     def finished(self, run_id: str) -> TrackingRun:
         """A run that has ended, to add figures that are known only later, such as test scores."""
         return TrackingRun(run_id, self.client)
 
-    def close_abandoned(self, is_alive: Callable[[str], bool]) -> list[str]:
-        """End every RUNNING run whose Dagster run no longer lives; returns their ids.
+    def close_abandoned(self, has_ended: Callable[[str], bool]) -> list[str]:
+        """End every RUNNING run whose Dagster run has ended; returns their ids.
 
-        `is_alive` answers for a Dagster run id.
+        `has_ended` answers for a Dagster run id, False for one it does not know: it may be somebody
+        else's on the same server.
         """
         closed = []
         for run_id, dagster_run in self.running().items():
-            if dagster_run is not None and not is_alive(dagster_run):
+            if dagster_run is not None and has_ended(dagster_run):
                 TrackingRun(run_id, self.client).end("KILLED")
                 closed.append(run_id)
         return closed
 
     def running(self) -> dict[str, str | None]:
-        """Ids of the model runs that are RUNNING, and the Dagster run each belongs to."""
+        """Ids of the runs that are RUNNING, and the Dagster run each belongs to."""
         with _translated():
             found = self.client.search_runs(
-                [self._experiment_id(name) for name in MODEL_EXPERIMENTS],
+                [self._experiment_id(name) for name in EXPERIMENTS],
                 "attributes.status = 'RUNNING'",
                 max_results=1000,
             )

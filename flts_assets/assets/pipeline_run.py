@@ -27,7 +27,7 @@ def log_pipeline_run(step: StageRun, board: Leaderboard) -> str:
     mlflow = MlFlow(
         SimpleNamespace(
             log=step.context.log,
-            run_id=step.context.run_id,
+            run_id=step.context.run.run_id,
             dagster_run=step.context.run,
             resource_config={
                 "experiment_name": PIPELINE_EXPERIMENT,
@@ -35,7 +35,7 @@ def log_pipeline_run(step: StageRun, board: Leaderboard) -> str:
                 "extra_tags": {
                     CONFIG_HASH_TAG: step.config_hash,
                     RECIPE_TAG: step.recipe.name,
-                    DAGSTER_RUN_TAG: step.context.run_id,
+                    DAGSTER_RUN_TAG: step.context.run.run_id,
                 },
             },
         )

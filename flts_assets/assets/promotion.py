@@ -130,7 +130,7 @@ def _promotion(
         leaderboard=chosen_from.identity,
         skill=winner.skill,
         reason=_reason(winner, board),
-        actor=f"dagster run {step.context.run_id}",
+        actor=f"dagster run {step.context.run.run_id}",
         previous=previous,
     )
 

@@ -61,7 +61,7 @@ class StageRun:
         self.config_hash: str = context.partition_key
         self.log: EventLog = event_log(context.log, stage=stage.name, config_hash=self.config_hash)
         self.recipe: Recipe = platform.registry.get(self.config_hash)
-        context.instance.add_run_tags(context.run_id, {RECIPE_TAG: self.recipe.name})
+        context.instance.add_run_tags(context.run.run_id, {RECIPE_TAG: self.recipe.name})
 
     def upstream(self, stage: Stage) -> Manifest:
         """What the stage before last materialised for this partition. Raises UpstreamMissingError."""

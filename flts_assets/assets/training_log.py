@@ -129,14 +129,14 @@ class TrainingLog:
             CONFIG_HASH_TAG: step.config_hash,
             RECIPE_TAG: step.recipe.name,
             ATTEMPT_TAG: attempt,
-            DAGSTER_RUN_TAG: step.context.run_id,
+            DAGSTER_RUN_TAG: step.context.run.run_id,
             ASSET_TAG: step.stage.name,
             "dagster.partition": step.config_hash,
             "dagster.retry_number": str(step.context.retry_number),
         }
         run = step.platform.tracking.start(self._model_type, self._params(), tags)
         step.context.instance.add_run_tags(
-            step.context.run_id, {f"mlflow/{self._model_type.lower()}": run.run_id}
+            step.context.run.run_id, {f"mlflow/{self._model_type.lower()}": run.run_id}
         )
         return run
 

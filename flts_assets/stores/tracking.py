@@ -179,9 +179,20 @@ class Tracking:
 
         self._lock.parent.mkdir(parents=True, exist_ok=True)
         self._artifact_root.mkdir(parents=True, exist_ok=True)
+        database = Path(self.uri.removeprefix("sqlite:///"))
         with FileLock(self._lock):
-            # The first opening decides where the experiment `Default` keeps its artifacts.
-            SqlAlchemyStore(self.uri, (self._artifact_root / "Default").as_uri())
+            if database.exists():
+                return
+            # Built beside and moved into place when complete: a migration that was killed midway
+            # cannot be taken up again. The first opening also decides where the experiment
+            # `Default` keeps its artifacts.
+            fresh = database.with_name(f"{database.name}.new")
+            fresh.unlink(missing_ok=True)
+            store = SqlAlchemyStore(
+                f"sqlite:///{fresh}", (self._artifact_root / "Default").as_uri()
+            )
+            store.engine.dispose()
+            fresh.replace(database)
 
 
 @contextmanager

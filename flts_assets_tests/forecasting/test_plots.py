@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from flts_assets.forecasting.baselines import BASELINES
+from flts_assets.forecasting.dataset import Dataset
+from flts_assets.forecasting.demo_cell import demo_cell
+from flts_assets.forecasting.leaderboard import Leaderboard, evaluate
+from flts_assets.forecasting.plots import forecast_picture, leaderboard_picture, loss_picture
+from flts_assets.forecasting.progress import Epoch
+from flts_assets_tests.forecasting.datasets import demo_dataset, demo_recipe
+
+Floats = npt.NDArray[np.float64]
+BEYOND = [np.nan, np.inf, -np.inf, 1e38, -1e38, 0.0]
+
+
+def assert_small_png(picture: bytes) -> None:
+    assert picture.startswith(b"\x89PNG\r\n\x1a\n")
+    width, height = struct.unpack(">II", picture[16:24])
+    assert 300 <= width <= 1200
+    assert 100 <= height <= 800
+    assert len(picture) < 200_000
+
+
+def forecast_of(values: Floats, actuals: Floats | None = None, **names: Floats) -> bytes:
+    times = np.datetime64("2024-01-01", "ns") + np.arange(len(values)) * np.timedelta64(2, "m")
+    actuals = values if actuals is None else actuals
+    return forecast_picture(times, actuals, names or {"GRU": values}, "down", "title")
+
+
+def board_of(data: Dataset) -> Leaderboard:
+    return evaluate(data, [], demo_recipe())[0]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 50, 4000])
+def test_forecast_picture_is_a_small_png_whatever_the_number_of_rows(rows: int) -> None:
+    values = demo_cell(rows, 1)[0]["down"].to_numpy()
+    assert_small_png(forecast_of(np.roll(values, 1), values))
+
+
+def test_forecast_picture_shows_the_last_rows_only() -> None:
+    values = np.random.default_rng(0).random(2000)
+    other_before = values.copy()
+    other_before[: 2000 - 720] = 7
+    assert forecast_of(values) == forecast_of(other_before)
+    other_after = values.copy()
+    other_after[-1] = 7
+    assert forecast_of(values) != forecast_of(other_after)
+
+
+@pytest.mark.parametrize("value", BEYOND, ids=repr)
+@pytest.mark.parametrize("rows", [10, 100], ids=["some rows", "all rows"])
+def test_forecast_picture_stands_what_no_forecast_should_hold(value: float, rows: int) -> None:
+    values = np.linspace(1, 2, 100)
+    values[:rows] = value
+    assert_small_png(forecast_of(values))
+
+
+@pytest.mark.parametrize("value", BEYOND, ids=repr)
+def test_loss_picture_stands_an_epoch_of_any_loss(value: float) -> None:
+    epochs = [Epoch(1, 0.5, 0.4, 1.0), Epoch(2, value, value, 1.0), Epoch(3, 0.1, 0.2, 1.0)]
+    assert_small_png(loss_picture(epochs, 3))
+
+
+@pytest.mark.parametrize("epochs", [1, 200])
+def test_loss_picture_is_a_small_png_for_one_epoch_and_many(epochs: int) -> None:
+    curve = [Epoch(number, 1 / number, 2 / number, 1.0) for number in range(1, epochs + 1)]
+    assert_small_png(loss_picture(curve, epochs))
+
+
+@pytest.mark.parametrize("level", [1.0, 1e30])
+def test_leaderboard_picture_is_a_small_png_also_with_a_hopeless_entry(level: float) -> None:
+    data = demo_dataset(demo_recipe())
+    board = board_of(data)
+    worst = board.entries[-1].scores.model_copy(update={"score": level})
+    entries = (*board.entries[:-1], board.entries[-1].model_copy(update={"scores": worst}))
+    assert_small_png(leaderboard_picture(board.model_copy(update={"entries": entries})))
+
+
+def test_leaderboard_picture_stands_a_perfect_persistence() -> None:
+    data = demo_dataset(demo_recipe())
+    data.test.measured[:] = 5.0
+    board = board_of(data)
+    assert board.entry("persistence").scores.score == 0
+    assert len(board.entries) == len(BASELINES)
+    assert_small_png(leaderboard_picture(board))
+
+
+@pytest.mark.parametrize("defined", [0, len(BASELINES) - 1], ids=["none", "all but the last"])
+def test_leaderboard_picture_stands_a_measure_that_is_not_defined(defined: int) -> None:
+    board = board_of(demo_dataset(demo_recipe())).model_copy(update={"rank_by": "nrmse"})
+    undefined = tuple(
+        entry.model_copy(update={"scores": entry.scores.model_copy(update={"nrmse": None})})
+        for entry in board.entries[defined:]
+    )
+    shown = board.model_copy(update={"entries": (*board.entries[:defined], *undefined)})
+    assert_small_png(leaderboard_picture(shown))
+    assert leaderboard_picture(shown) != leaderboard_picture(board)
+
+
+def test_same_values_give_the_same_bytes() -> None:
+    board = board_of(demo_dataset(demo_recipe()))
+    assert leaderboard_picture(board) == leaderboard_picture(board)
+    curve = [Epoch(1, 0.5, 0.4, 1.0)]
+    assert loss_picture(curve, 1) == loss_picture(curve, 1)

@@ -26,8 +26,8 @@ class PreparedRows:
     """raw units, float64, NaN where a cell was empty [N, 11]"""
     processed: pd.DataFrame
     """scaled, float32 [N - rows lost to lags, F]: the last of the measured rows"""
-    sampled: int
-    """rows after sampling, before any were dropped"""
+    sampled: int | None = None
+    """rows after sampling, before any were dropped; None once read back from files"""
 
 
 @dataclass(frozen=True)

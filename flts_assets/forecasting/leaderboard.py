@@ -122,7 +122,9 @@ def evaluate(
         result(one.model_type, one.forecaster.forecast, one.fit_s, one) for one in candidates
     ]
     reference = next(one for one in results if one.name == PERSISTENCE).scores.score
-    results.sort(key=lambda one: (one.scores.by(recipe.evaluation.rank_by), one.name))
+    results.sort(
+        key=lambda one: (one.scores.by(recipe.evaluation.rank_by), one.scores.score, one.name)
+    )
     board = Leaderboard(
         config_hash=recipe.config_hash,
         rank_by=recipe.evaluation.rank_by,

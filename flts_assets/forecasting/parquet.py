@@ -34,7 +34,7 @@ def prepared_rows(processed: bytes, measured: bytes) -> PreparedRows:
     rows = pq.read_table(io.BytesIO(measured)).to_pandas().set_index(TIME_COLUMN)
     features = pq.read_table(io.BytesIO(processed)).to_pandas()
     features.index = rows.index[len(rows) - len(features) :]
-    return PreparedRows(measured=rows, processed=features, sampled=len(rows))
+    return PreparedRows(measured=rows, processed=features)
 
 
 def to_parquet(frame: pd.DataFrame) -> bytes:

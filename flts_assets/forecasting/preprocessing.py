@@ -109,7 +109,7 @@ def fit_preprocessing(train: pd.DataFrame, recipe: Recipe) -> FittedPreprocessin
         ),
     )
     values = _expanded(train, unscaled)
-    values = values[: max(1, round(len(values) * recipe.scaling.fit_share))]
+    values = values[: max(1, int(len(values) * recipe.scaling.fit_share))]
     return unscaled.model_copy(
         update={"scales": _fit_scales(values, unscaled.columns, recipe.scaling.method)}
     )

@@ -60,10 +60,8 @@ class FitAndValidation:
             return cls(max(first - window.horizon + 1, 1), first)
         before = window.size + window.horizon - 1
         rows = int((windows + before) * (1 - settings.validation_share))
-        return cls(
-            fit_end=min(max(rows - before, 1), windows - 1),
-            validation_start=min(max(rows, 1), windows - 1),
-        )
+        start = min(max(rows, before + 1), windows - 1)
+        return cls(fit_end=max(start - before, 1), validation_start=start)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ class _Loader(yaml.SafeLoader):
     """YAML without its trap: a key that stands twice is an error, not a silent overwrite."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        merge = "tag:yaml.org,2002:merge"
+        keys = [self.construct_object(key, True) for key, _ in node.value if key.tag != merge]
         twice = {key for key in keys if keys.count(key) > 1}
         if twice:
             raise yaml.YAMLError(f"{', '.join(map(str, twice))} stands twice{node.start_mark}")
@@ -44,7 +45,14 @@ def parse_recipe(text: str, *, source: str, default_name: str | None = None) -> 
     """The recipe in a YAML (or JSON) text. `source` names it in errors. Raises RecipeError."""
     try:
         content = yaml.load(text, Loader=_Loader)  # a SafeLoader
-    except (yaml.YAMLError, ValueError) as error:
+    except (
+        yaml.YAMLError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+    ) as error:  # what PyYAML lets through for malformed tags and depths
         raise RecipeError(f"{source} is not YAML: {error}") from error
     if not isinstance(content, dict):
         raise RecipeError(

@@ -283,7 +283,7 @@ class Recipe(_Section):
         """The same request for the files `<station>.csv` and `<station>_test.csv`."""
         return self.updated(
             {
-                "name": self.name if station == self.station else f"{self.name}-{station}",
+                "name": self.name if station == self.station else f"{self.name}-{station}"[:80],
                 "data": {"train_file": f"{station}.csv", "test_file": f"{station}_test.csv"},
             }
         )

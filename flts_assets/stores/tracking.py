@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -186,6 +187,7 @@ class Tracking:
             # Built beside and moved into place when complete: a migration that was killed midway
             # cannot be taken up again. The first opening also decides where the experiment
             # `Default` keeps its artifacts.
+            logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
             fresh = database.with_name(f"{database.name}.new")
             fresh.unlink(missing_ok=True)
             store = SqlAlchemyStore(

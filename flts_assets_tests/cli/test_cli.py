@@ -263,6 +263,37 @@ def test_run_that_fails_ends_with_one_message_for_the_stage_and_exit_code_1(
 
 # --- killed runs ---------------------------------------------------------------------------------
 
+KILLED_AT_FIRST_USE = """
+import os, signal
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+@event.listens_for(Engine, "before_cursor_execute")
+def kill(_connection, _cursor, statement, *_):
+    if "CREATE TABLE dynamic_partitions" in statement:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+from flts_assets.cli import main
+main()
+"""
+
+
+@pytest.mark.slow
+def test_dagster_home_whose_first_use_was_killed_midway_is_used_by_the_next_command(
+    tmp_path: Path,
+) -> None:
+    add = ("recipe", "add", "recipes/sample50.yaml")
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED_AT_FIRST_USE, *add],
+        env=environment(tmp_path),
+        cwd=PROJECT,
+        timeout=120,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert output_of(tmp_path, *add) == f"{HASH}  sample50\n"
+
+
 TRAINING = {
     "name": "killed",
     "data": {"train_file": "DemoCell.csv", "test_file": "DemoCell_test.csv"},

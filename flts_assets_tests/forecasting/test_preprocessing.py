@@ -96,7 +96,7 @@ def naive(train: pd.DataFrame, rows: pd.DataFrame, recipe: Recipe) -> list[list[
 
     scaled = [list(line) for line in expanded(rows)]
     fitted_on = expanded(train)
-    fitted_on = fitted_on[: round(recipe.scaling.fit_share * len(fitted_on))]
+    fitted_on = fitted_on[: int(recipe.scaling.fit_share * len(fitted_on))]
     calendar = range(11, 17) if recipe.time_features.enabled else ()
     for place in range(len(scaled[0])):
         column = [line[place] for line in fitted_on]

@@ -30,6 +30,9 @@ setup(
         "structlog>=24.4",
         "matplotlib>=3.9",
         "filelock>=3.16",
+        "threadpoolctl>=3.5",
+        "sqlalchemy>=2",
+        "requests>=2.31",
         "typing-extensions>=4.12",
     ],
     extras_require={

@@ -86,7 +86,9 @@ class Settings:
             ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2"),
         ):
             variables[name] = os.environ.get(name, value)
-        if "DAGSTER_HOME" not in os.environ and (PROJECT / "dagster.yaml").exists():
+        if "DAGSTER_HOME" in os.environ:
+            variables["DAGSTER_HOME"] = os.environ["DAGSTER_HOME"]
+        elif (PROJECT / "dagster.yaml").exists():
             variables["DAGSTER_HOME"] = str(PROJECT)
         return variables
 

@@ -84,9 +84,13 @@ def load_board(artifacts: Artifacts, manifest: Manifest) -> Leaderboard:
 
 
 def _compute(step: StageRun, processed: Manifest, models: dict[ModelType, Manifest]) -> Outputs:
+    from threadpoolctl import threadpool_limits
+
     data, _ = load_dataset(step, processed)
     candidates = [_candidate(step, model_type, model) for model_type, model in models.items()]
-    board, results = evaluate(data, candidates, step.recipe)
+    # Baselines keep to the step's share of the cores too; their sums depend on it in the last bit.
+    with threadpool_limits(step.platform.settings.step_threads):
+        board, results = evaluate(data, candidates, step.recipe)
     step.log.info(
         "promotion_scoreboard",
         scoreboard=[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 from flts_assets.errors import EnvironmentValueError
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from flts_assets.assets.platform import Platform
 
 __all__ = ["open_instance", "open_platform"]
+
+STORAGE_VARIABLE = "FLTS_DAGSTER_STORAGE"
 
 
 def open_platform(*, force: bool = False) -> Platform:
@@ -36,11 +39,27 @@ def open_instance(platform: Platform) -> dg.DagsterInstance:
                 " pip install -e . needs no setting"
             ),
         )
-    platform.settings.dagster_storage.mkdir(parents=True, exist_ok=True)
-    # Dagster migrates a fresh SQLite without a lock; two at once leave it broken for good.
+    storage = platform.settings.dagster_storage
+    platform.settings.home.mkdir(parents=True, exist_ok=True)
+    # Dagster migrates a fresh SQLite without a lock: two at once, or a kill midway, leave it broken
+    # for good. So it is built beside, and moved into place when complete.
     with FileLock(platform.settings.home / "dagster.lock"):
-        instance = dg.DagsterInstance.get()
-        instance.get_runs(limit=1)
-        instance.get_dynamic_partitions("config_hash")
-        _ = instance.schedule_storage
-    return instance
+        if not storage.exists():
+            fresh = storage.with_name("dagster.new")
+            shutil.rmtree(fresh, ignore_errors=True)
+            fresh.mkdir()
+            os.environ[STORAGE_VARIABLE] = str(fresh)
+            try:
+                with dg.DagsterInstance.get() as instance:
+                    _touch(instance)
+            finally:
+                os.environ[STORAGE_VARIABLE] = str(storage)
+            fresh.rename(storage)
+    return dg.DagsterInstance.get()
+
+
+def _touch(instance: dg.DagsterInstance) -> None:
+    """Have all three stores create their tables."""
+    instance.get_runs(limit=1)
+    instance.get_dynamic_partitions("config_hash")
+    _ = instance.schedule_storage

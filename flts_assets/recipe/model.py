@@ -187,7 +187,7 @@ class Recurrent(_Section):
     num_layers: int = Field(default=2, ge=1)
     batch_size: int = Field(default=64, ge=1)
     max_epochs: int = Field(default=10, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0, le=1e30)
     validation_share: Share = 0.2
     """the last part of the train windows, never trained on; it picks the epoch that is kept"""
     validation_overlap: bool = True

@@ -92,14 +92,16 @@ class Manifest(_Frozen):
 
     @property
     def identity(self) -> str:
-        """What a later stage names as the input it read: a digest of the content, whoever made it."""
-        content = [
+        """What a later stage names as the input it read: a digest of the work and its content.
+
+        The same work done again with the same bytes has the same identity.
+        """
+        content = [f"{self.place.fingerprint}\n"]
+        content += [
             f"{name} {record.sha256}\n"
             for name, record in sorted(self.files.items())
             if not record.describes
         ]
-        if not content:
-            return self.place.fingerprint
         return hashlib.sha256("".join(content).encode()).hexdigest()
 
     @property
@@ -137,10 +139,10 @@ class Artifacts:
     def find(self, place: Place) -> Manifest | None:
         """The current attempt's manifest, if every file it names stands unaltered."""
         try:
-            current = json.loads(self._store.get(place.bucket, place.current_key))
-        except ObjectNotFoundError:
+            attempt = json.loads(self._store.get(place.bucket, place.current_key))["attempt"]
+        except (ObjectNotFoundError, ValueError, LookupError, TypeError):
             return None
-        return self.find_attempt(place, str(current["attempt"]))
+        return self.find_attempt(place, str(attempt))
 
     def find_attempt(self, place: Place, attempt: str) -> Manifest | None:
         """This very attempt's manifest, if every file it names stands unaltered."""

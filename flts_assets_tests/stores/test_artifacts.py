@@ -220,8 +220,10 @@ def test_other_content_is_another_identity(artifacts: Artifacts, files: dict[str
     assert other.identity != one.identity
 
 
-def test_identity_of_work_without_files_is_its_fingerprint(artifacts: Artifacts) -> None:
-    assert write(artifacts, files={}).identity == "f" * 64
+def test_the_same_content_made_from_other_inputs_is_another_identity(artifacts: Artifacts) -> None:
+    one = write(artifacts)
+    elsewhere = one.place.model_copy(update={"fingerprint": "e" * 64})
+    assert one.model_copy(update={"place": elsewhere}).identity != one.identity
 
 
 def test_attempts_have_names_of_their_own_that_are_keys() -> None:

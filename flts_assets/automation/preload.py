@@ -7,6 +7,7 @@ in here would be silent (dagster#30893): a test asserts that steps find torch lo
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 from contextlib import suppress
@@ -55,3 +56,6 @@ _MODULES = (
 for _name in _MODULES:
     with suppress(ImportError):
         importlib.import_module(_name)
+
+# What is here stays: a forked step's garbage collector need not walk it, nor copy its pages.
+gc.freeze()

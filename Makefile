@@ -8,8 +8,8 @@ BIN := $(VENV)/bin
 demo: setup ## From raw CSVs to a promoted model. DATA=folder uses your own STATION.csv, STATION_test.csv
 	$(BIN)/flts demo $(if $(DATA),--data "$(DATA)")
 
-dev: setup ## The web UI on the same state
-	$(BIN)/flts dev
+dev: setup ## The web UI on the same state; PORT=3000
+	$(BIN)/flts dev $(if $(PORT),--port $(PORT))
 
 test: setup-dev
 	$(BIN)/python -m pytest
@@ -28,6 +28,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: setup.py | $(BIN)/python
+	@echo "Installing FLTS and what it needs into $(VENV): a few minutes"
 	$(BIN)/pip install --quiet --editable .
 	touch $@
 

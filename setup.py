@@ -25,6 +25,7 @@ setup(
         "pydantic>=2.9,<3",
         "pandera>=0.22",
         "pyyaml>=6",
+        "python-dotenv>=1",
         "typer>=0.15",
         "rich>=13",
         "structlog>=24.4",

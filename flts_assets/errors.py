@@ -83,7 +83,7 @@ class RawDataError(FltsError):
         if column is not None:
             place += f", column {column!r}"
         if row is not None:
-            place += f", row {row}"
+            place += f", data row {row}"
         super().__init__(f"{place}: {what}", received=received, allowed=allowed, remedy=remedy)
 
 

@@ -80,6 +80,9 @@ class Settings:
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "DO_NOT_TRACK": "1",
         }
+        for name in ("MLFLOW_TRACKING_URI", "FLTS_STEP_CONCURRENCY", "FLTS_STEP_START"):
+            if name in os.environ:
+                variables[name] = os.environ[name]
         # MLflow's own bounds are minutes; a user's setting stays.
         for name, value in (
             ("MLFLOW_HTTP_REQUEST_TIMEOUT", "30"),

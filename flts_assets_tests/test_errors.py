@@ -60,8 +60,8 @@ def test_message_leaves_out_what_is_not_known() -> None:
     [
         ({}, "Cell.csv: it broke"),
         ({"column": "up"}, "Cell.csv, column 'up': it broke"),
-        ({"row": 3}, "Cell.csv, row 3: it broke"),
-        ({"column": "up", "row": 3}, "Cell.csv, column 'up', row 3: it broke"),
+        ({"row": 3}, "Cell.csv, data row 3: it broke"),
+        ({"column": "up", "row": 3}, "Cell.csv, column 'up', data row 3: it broke"),
     ],
 )
 def test_raw_data_error_begins_with_the_place_as_far_as_it_is_known(

@@ -7,10 +7,11 @@ import os
 import sys
 
 import typer
+from dotenv import dotenv_values
 
 from flts_assets.cli import data, demo, doctor, recipes, run
 from flts_assets.errors import FltsError
-from flts_assets.settings import Settings
+from flts_assets.settings import PROJECT, Settings
 
 __all__ = ["app", "main"]
 
@@ -32,6 +33,9 @@ app.add_typer(data.app, name="data")
 def main() -> None:
     """Entry point: errors FLTS raises on purpose become one line and exit code 1."""
     try:
+        # The file that Dagster's own commands read; the environment goes before it.
+        for name, value in dotenv_values(PROJECT / ".env").items():
+            os.environ.setdefault(name, value or "")
         os.environ.update(Settings.from_environment().exported())
         app()
     except FltsError as error:

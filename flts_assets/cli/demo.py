@@ -28,11 +28,13 @@ def demo(
 
     if data is not None:
         station = _given_station(data)
+        typer.echo(f"Station {station}; for another one: flts run recipes/full.yaml --station NAME")
         add_files([data / f"{station}.csv", data / f"{station}_test.csv"])
         return run("full", station=station)
     stored = (head.key for head in open_platform().store.list(DATASET))
     measured = [station for station in _stations(stored) if station != DEMO_CELL]
     if measured:
+        typer.echo(f"Station {measured[0]}, which stands in the dataset bucket.")
         return run("full", station=measured[0])
     typer.echo(
         "No measured files in the dataset bucket: generating the station DemoCell."

@@ -96,7 +96,9 @@ def _registered(name: str, platform: Platform) -> Recipe:
     if len(matches) != 1:
         raise UnknownRecipeError(
             "no such recipe" if not matches else "several recipes match",
-            received=name,
+            received=name
+            if not matches
+            else f"{name}: {', '.join(one.config_hash[:12] for one in matches)}",
             allowed="a YAML file, or one registered recipe's name, hash or start of its hash",
             remedy="flts recipe list shows what is registered",
         )

@@ -84,7 +84,7 @@ def _read(
             f"environment variable {name} is not usable",
             received=text,
             allowed=allowed,
-            remedy=f"correct it, or unset {name} to use the recipe's own value",
+            remedy=f"correct it, or unset {name}",
         ) from error
 
 

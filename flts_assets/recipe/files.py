@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from flts_assets.errors import RecipeError
 from flts_assets.recipe.model import Recipe
@@ -71,8 +72,19 @@ def validated(content: object, source: str) -> Recipe:
         return Recipe.model_validate(content)
     except ValidationError as error:
         faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc'])) or 'recipe'}: {fault['msg']}"
-            f" (received {fault['input']!r})"
+            f"{'.'.join(map(str, fault['loc'])) or 'recipe'}: {_message(fault)}"
             for fault in error.errors(include_url=False)
         )
         raise RecipeError(f"{source} is not a valid recipe: {faults}") from error
+
+
+def _message(fault: ErrorDetails) -> str:
+    if fault["type"] == "missing":
+        return "is missing"
+    received = f"(received {fault['input']!r})"
+    if fault["type"] != "extra_forbidden":
+        return f"{fault['msg']} {received}"
+    section: Any = Recipe
+    for name in fault["loc"][:-1]:
+        section = section.model_fields[name].annotation
+    return f"no such field {received}; allowed: {', '.join(section.model_fields)}"

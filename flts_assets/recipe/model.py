@@ -232,7 +232,7 @@ class Recipe(_Section):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")
     description: str = ""
     auto: bool = False
-    """a template that the raw-data sensor fills in for every new station"""
+    """marks a template for new stations; nothing acts on it yet"""
 
     data: Data
     handle_nans: HandleNans = HandleNans()

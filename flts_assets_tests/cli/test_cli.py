@@ -141,7 +141,7 @@ def test_of_several_files_none_is_copied_if_one_is_bad(tmp_path: Path) -> None:
     bad.write_text("\n".join([*lines[:5], lines[5].replace(",", ",x", 1), *lines[6:]]))
     home = tmp_path / "home"
     done = flts(home, "data", "add", str(good), str(bad))
-    assert_one_clear_line(done, "Bad.csv, column 'down', row 5", "remedy")
+    assert_one_clear_line(done, "Bad.csv, column 'down', data row 5", "remedy")
     assert not home.exists()
 
 

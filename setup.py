@@ -22,6 +22,10 @@ setup(
         "onnxruntime>=1.20",
         "prophet>=1.1.6",
         "scikit-learn>=1.5",
+        "scipy>=1.11",
+        "skl2onnx>=1.18",
+        # 7.34 will refuse the booleans that skl2onnx 1.20 writes.
+        "protobuf<7.34",
         "pydantic>=2.9,<3",
         "pandera>=0.22",
         "pyyaml>=6",

@@ -1,17 +1,30 @@
 """Three models and the baselines on one scale: the one place where the test rows are looked at."""
 
+import io
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
+import pandas as pd
 
+from flts_assets.assets.backtest import BACKTEST, FRAME_FILE, backtest
 from flts_assets.assets.metadata import leaderboard_table, picture
-from flts_assets.assets.models import MODEL_STAGES, gru_model, lstm_model, prophet_model
+from flts_assets.assets.models import (
+    MODEL_STAGES,
+    candidates_of,
+    ensemble_model,
+    gru_model,
+    lstm_model,
+    prophet_model,
+    trees_model,
+)
 from flts_assets.assets.partitions import CONFIG_HASH
 from flts_assets.assets.pipeline_run import log_pipeline_run
 from flts_assets.assets.platform import Platform
 from flts_assets.assets.processed import load_dataset, processed_data
 from flts_assets.assets.stage import LEADERBOARD, PROCESSED, StageRun, stage_run
 from flts_assets.errors import UpstreamMissingError
+from flts_assets.forecasting.backtest import backtest_errors
 from flts_assets.forecasting.dataset import Dataset
 from flts_assets.forecasting.forecaster import load_forecaster
 from flts_assets.forecasting.leaderboard import (
@@ -24,7 +37,7 @@ from flts_assets.forecasting.leaderboard import (
 )
 from flts_assets.forecasting.parquet import to_parquet
 from flts_assets.forecasting.plots import forecast_picture, leaderboard_picture
-from flts_assets.recipe import ModelType
+from flts_assets.recipe import CandidateType
 from flts_assets.stores.artifacts import Artifacts, Manifest, Outputs
 
 __all__ = ["leaderboard", "load_board"]
@@ -37,7 +50,15 @@ FORECAST_PICTURE = "forecast.png"
 
 @dg.asset(
     partitions_def=CONFIG_HASH,
-    deps=[processed_data, gru_model, lstm_model, prophet_model],
+    deps=[
+        processed_data,
+        gru_model,
+        lstm_model,
+        prophet_model,
+        trees_model,
+        ensemble_model,
+        backtest,
+    ],
     group_name="evaluation",
     owners=["team:ml"],
     kinds={"onnx", "mlflow"},
@@ -47,17 +68,20 @@ def leaderboard(context: dg.AssetExecutionContext, platform: Platform) -> dg.Mat
     """All models of the recipe and the baselines, scored on the same test windows and ranked.
 
     Forecasts and actuals are compared in raw units, then expressed in units of each target's train
-    range. score = 0.5 RMSE + 0.3 MAE + 0.2 MSE; skill = 1 - score / persistence's score.
+    range. score = 0.5 RMSE + 0.3 MAE + 0.2 MSE; skill = 1 - score / persistence's score. Coverage is the
+    share of test values inside a model's prediction interval. A recipe may rank by its backtest.
     """
     with stage_run(context, platform, LEADERBOARD) as step:
         processed = step.upstream(PROCESSED)
-        models = {
-            model_type: step.upstream(MODEL_STAGES[model_type]) for model_type in step.recipe.models
-        }
-        for model in models.values():
-            _check_trained_on(model, processed)
-        inputs = {one.place.stage: one.identity for one in (processed, *models.values())}
-        outcome = step.outputs(inputs, lambda _place, _attempt: _compute(step, processed, models))
+        models = {name: step.upstream(MODEL_STAGES[name]) for name in candidates_of(step.recipe)}
+        backtested = step.upstream(BACKTEST) if step.recipe.backtest.cutoffs else None
+        read = [processed, *models.values(), *([backtested] if backtested else [])]
+        inputs = {one.place.stage: one.identity for one in read}
+        for one in read:
+            _check_made_from(one, inputs)
+        outcome = step.outputs(
+            inputs, lambda _place, _attempt: _compute(step, processed, models, backtested)
+        )
         board = load_board(platform.artifacts, outcome.manifest)
         best = board.models[0]
         files = {
@@ -83,14 +107,23 @@ def load_board(artifacts: Artifacts, manifest: Manifest) -> Leaderboard:
     return Leaderboard.model_validate_json(artifacts.read(manifest, BOARD_FILE))
 
 
-def _compute(step: StageRun, processed: Manifest, models: dict[ModelType, Manifest]) -> Outputs:
+def _compute(
+    step: StageRun,
+    processed: Manifest,
+    models: dict[CandidateType, Manifest],
+    backtested: Manifest | None,
+) -> Outputs:
     from threadpoolctl import threadpool_limits
 
     data, _ = load_dataset(step, processed)
     candidates = [_candidate(step, model_type, model) for model_type, model in models.items()]
+    errors = None
+    if backtested is not None:
+        frame = pd.read_parquet(io.BytesIO(step.platform.artifacts.read(backtested, FRAME_FILE)))
+        errors = backtest_errors(frame, step.recipe)
     # Baselines keep to the step's share of the cores too; their sums depend on it in the last bit.
     with threadpool_limits(step.platform.settings.step_threads):
-        board, results = evaluate(data, candidates, step.recipe)
+        board, results = evaluate(data, candidates, step.recipe, errors)
     step.log.info(
         "promotion_scoreboard",
         scoreboard=[
@@ -107,17 +140,19 @@ def _compute(step: StageRun, processed: Manifest, models: dict[ModelType, Manife
     return Outputs(content, {"best": board.models[0].name}, _pictures(board, results, data))
 
 
-def _check_trained_on(model: Manifest, processed: Manifest) -> None:
-    if model.inputs[PROCESSED.name] != processed.identity:
-        raise UpstreamMissingError(
-            f"{model.place.stage} was trained on other data than the processed_data there is now",
-            received=model.inputs[PROCESSED.name],
-            allowed=processed.identity,
-            remedy=f"materialise {model.place.stage}, then the leaderboard",
-        )
+def _check_made_from(manifest: Manifest, current: Mapping[str, str]) -> None:
+    """What a stage read must be what there is now (stage -> identity)."""
+    for name, identity in manifest.inputs.items():
+        if name in current and identity != current[name]:
+            raise UpstreamMissingError(
+                f"{manifest.place.stage} was made from another {name} than there is now",
+                received=identity,
+                allowed=current[name],
+                remedy=f"materialise {manifest.place.stage}, then the leaderboard",
+            )
 
 
-def _candidate(step: StageRun, model_type: ModelType, model: Manifest) -> Candidate:
+def _candidate(step: StageRun, model_type: CandidateType, model: Manifest) -> Candidate:
     run_id = step.platform.tracking.find_finished(model.place.fingerprint, model.attempt)
     if run_id is None:
         raise UpstreamMissingError(
@@ -126,7 +161,11 @@ def _candidate(step: StageRun, model_type: ModelType, model: Manifest) -> Candid
         )
     threads = step.platform.settings.step_threads
     forecaster = load_forecaster(step.platform.artifacts.read_all(model), threads)
-    trained = Training(fingerprint=model.place.fingerprint, attempt=model.attempt)
+    trained = Training(
+        fingerprint=model.place.fingerprint,
+        attempt=model.attempt,
+        started_at=model.facts["started_at"],
+    )
     return Candidate(model_type, forecaster, model.facts["fit_s"], run_id, trained)
 
 
@@ -135,18 +174,28 @@ def _log_test_scores(step: StageRun, board: Leaderboard) -> None:
         assert entry.run_id is not None
         scores = {f"test_{name}": value for name, value in entry.scores.measures().items()}
         step.platform.tracking.finished(entry.run_id).log_metrics(
-            {**scores, "test_skill": entry.skill, "predict_s": entry.predict_s}
+            {
+                **scores,
+                **{f"test_coverage_{level}": share for level, share in entry.coverage.items()},
+                "test_skill": entry.skill,
+                "predict_s": entry.predict_s,
+            }
         )
 
 
 def _pictures(board: Leaderboard, results: list[Result], data: Dataset) -> dict[str, bytes]:
     target = board.targets[0]
     times = data.test.target_times()[:, 0]
-    actuals = data.test.actuals()[:, 0, 0]
-    first_step = {one.name: one.forecasts[:, 0, 0] for one in results}
-    shown = {entry.name: first_step[entry.name] for entry in board.models[:1]}
-    title = f"{board.models[0].name} on test rows, one step ahead"
+    best = next(one for one in results if one.name == board.models[0].name)
+    title = f"{best.name} on test rows, one step ahead"
+    level = max(best.bands, default=None)
+    ends = None
+    if level is not None:
+        title += f", with its {level:.0%} interval"
+        ends = (best.bands[level].lower[:, 0, 0], best.bands[level].upper[:, 0, 0])
+    shown = {best.name: best.errors.forecasts[:, 0, 0]}
+    actuals = best.errors.actuals[:, 0, 0]
     return {
         BARS_PICTURE: leaderboard_picture(board),
-        FORECAST_PICTURE: forecast_picture(times, actuals, shown, target, title),
+        FORECAST_PICTURE: forecast_picture(times, actuals, shown, target, title, ends),
     }

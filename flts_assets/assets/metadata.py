@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 
+from flts_assets.forecasting.comparison import Difference
 from flts_assets.forecasting.leaderboard import Leaderboard
 from flts_assets.forecasting.metrics import Scores
 
@@ -55,9 +56,21 @@ def leaderboard_table(board: Leaderboard) -> dg.TableMetadataValue:
             "mae": round(entry.scores.mae, 6),
             "nrmse": None if entry.scores.nrmse is None else round(entry.scores.nrmse, 6),
             "skill": round(entry.skill, 4),
+            "backtest": None
+            if entry.backtest is None
+            else round(entry.backtest.by(board.rank_by), 6),
+            "before_persistence": _interval(entry.before_persistence),
+            "behind_best": _interval(entry.behind_best),
+            "coverage": ", ".join(
+                f"{float(level):.0%}: {share:.1%}" for level, share in entry.coverage.items()
+            ),
             "fit_s": round(entry.fit_s, 3),
             "predict_s": round(entry.predict_s, 4),
             "run_id": entry.run_id,
         }
         for entry in board.entries
     )
+
+
+def _interval(difference: Difference | None) -> str | None:
+    return None if difference is None else str(difference)

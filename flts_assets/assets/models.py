@@ -1,28 +1,56 @@
-"""The three models: trained on the processed rows, saved, then tracked in MLflow."""
+"""The models and their ensemble: trained on the processed rows, saved, then tracked in MLflow."""
 
+import json
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
 from typing import Any
 
 import dagster as dg
+import pandas as pd
 
 from flts_assets.assets.metadata import picture, scores_table
 from flts_assets.assets.partitions import CONFIG_HASH
 from flts_assets.assets.platform import Platform
 from flts_assets.assets.processed import load_dataset, processed_data
-from flts_assets.assets.stage import PROCESSED, Stage, StageRun, stage_run
+from flts_assets.assets.stage import PROCESSED, Stage, StageRun, not_asked_for, stage_run
 from flts_assets.assets.training_log import TrainingLog
+from flts_assets.forecasting.dataset import Dataset
+from flts_assets.forecasting.ensemble import train_ensemble
+from flts_assets.forecasting.forecaster import ENSEMBLE_FILE
 from flts_assets.forecasting.metrics import Scores
-from flts_assets.forecasting.training import LOSS_PICTURE, VALIDATION_PICTURE, train_model
-from flts_assets.recipe import ModelType
+from flts_assets.forecasting.training import (
+    LOSS_PICTURE,
+    VALIDATION_PICTURE,
+    TrainedModel,
+    train_model,
+    training_pictures,
+)
+from flts_assets.recipe import CandidateType, ModelType, Recipe
 from flts_assets.stores.artifacts import Manifest, Outputs, Place
 from flts_assets.stores.object_store import MODELS
 
-__all__ = ["MODEL_STAGES", "gru_model", "lstm_model", "prophet_model"]
+__all__ = [
+    "MODEL_STAGES",
+    "candidates_of",
+    "ensemble_model",
+    "gru_model",
+    "lstm_model",
+    "prophet_model",
+    "trees_model",
+]
 
-MODEL_STAGES: dict[ModelType, Stage] = {
-    "GRU": Stage("gru_model", "1", MODELS),
-    "LSTM": Stage("lstm_model", "1", MODELS),
-    "PROPHET": Stage("prophet_model", "1", MODELS),
+MODEL_STAGES: dict[CandidateType, Stage] = {
+    "GRU": Stage("gru_model", "2", MODELS),
+    "LSTM": Stage("lstm_model", "2", MODELS),
+    "PROPHET": Stage("prophet_model", "2", MODELS),
+    "TREES": Stage("trees_model", "1", MODELS),
+    "ENSEMBLE": Stage("ensemble_model", "1", MODELS),
 }
+
+
+def candidates_of(recipe: Recipe) -> tuple[CandidateType, ...]:
+    """What the recipe trains, and would promote."""
+    return (*recipe.models, *(("ENSEMBLE",) if recipe.ensemble.members else ()))
 
 
 def _model_asset(model_type: ModelType, kinds: set[str], description: str) -> dg.AssetsDefinition:
@@ -41,8 +69,23 @@ def _model_asset(model_type: ModelType, kinds: set[str], description: str) -> dg
     def model(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult[Any]:
         with stage_run(context, platform, stage) as step:
             if model_type not in step.recipe.models:
-                return _not_asked_for(step, model_type)
-            return _materialize(step, model_type)
+                return not_asked_for(
+                    step, f"{model_type} is not among its models: {', '.join(step.recipe.models)}"
+                )
+            processed = step.upstream(PROCESSED)
+            return _materialize(
+                step,
+                model_type,
+                {PROCESSED.name: processed.identity},
+                lambda data, measured, log: train_model(
+                    model_type,
+                    data,
+                    measured,
+                    step.recipe,
+                    platform.settings.step_threads,
+                    log.report,
+                ),
+            )
 
     return model
 
@@ -51,14 +94,15 @@ gru_model = _model_asset(
     "GRU",
     {"pytorch", "onnx", "mlflow"},
     "A GRU (Cho et al. 2014) over the window, all targets and steps at once. Chronological validation"
-    " picks the epoch that is kept; that epoch's weights are saved, scored and served.",
+    " picks the epoch that is kept; where the recipe asks to refit, the nets are then fitted on all"
+    " rows.",
 )
 lstm_model = _model_asset(
     "LSTM",
     {"pytorch", "onnx", "mlflow"},
     "An LSTM (Hochreiter & Schmidhuber 1997) over the window, all targets and steps at once."
-    " Chronological validation picks the epoch that is kept; that epoch's weights are saved, scored"
-    " and served.",
+    " Chronological validation picks the epoch that is kept; where the recipe asks to refit, the"
+    " nets are then fitted on all rows.",
 )
 prophet_model = _model_asset(
     "PROPHET",
@@ -66,45 +110,97 @@ prophet_model = _model_asset(
     "One Prophet a target (Taylor & Letham 2018): trend and seasons of time alone. Validated by a fit"
     " that never saw the validation rows, then fitted on all train rows.",
 )
+trees_model = _model_asset(
+    "TREES",
+    {"scikitlearn", "onnx", "mlflow"},
+    "Gradient-boosted trees (Friedman 2001) over the window, one ensemble a target and step. Validated by"
+    " a fit that never saw the validation rows, then fitted on all train rows.",
+)
 
 
-def _materialize(step: StageRun, model_type: ModelType) -> dg.MaterializeResult[Any]:
-    processed = step.upstream(PROCESSED)
+@dg.asset(
+    partitions_def=CONFIG_HASH,
+    deps=[processed_data, gru_model, lstm_model, prophet_model, trees_model],
+    group_name="models",
+    owners=["team:ml"],
+    kinds={"onnx", "mlflow"},
+    code_version=MODEL_STAGES["ENSEMBLE"].code_version,
+)
+def ensemble_model(
+    context: dg.AssetExecutionContext, platform: Platform
+) -> dg.MaterializeResult[Any]:
+    """The weighted mean of the recipe's ensemble members, as one more candidate.
+
+    Weights are equal, or fitted on forecasts of the validation rows. Its files hold the members whole.
+    """
+    with stage_run(context, platform, MODEL_STAGES["ENSEMBLE"]) as step:
+        names = step.recipe.ensemble.members
+        if not names:
+            return not_asked_for(step, "it has no ensemble")
+        members = {name: step.upstream(MODEL_STAGES[name]) for name in names}
+        inputs = {
+            one.place.stage: one.identity for one in (step.upstream(PROCESSED), *members.values())
+        }
+        return _materialize(
+            step,
+            "ENSEMBLE",
+            inputs,
+            lambda data, measured, _log: train_ensemble(
+                {name: platform.artifacts.read_all(one) for name, one in members.items()},
+                data,
+                measured,
+                step.recipe,
+                platform.settings.step_threads,
+            ),
+        )
+
+
+Train = Callable[[Dataset, pd.DataFrame, TrainingLog], TrainedModel]
+
+
+def _materialize(
+    step: StageRun, model_type: CandidateType, inputs: Mapping[str, str], train: Train
+) -> dg.MaterializeResult[Any]:
     log = TrainingLog(step, model_type)
 
     def compute(place: Place, attempt: str) -> Outputs:
-        return _train(step, model_type, processed, log, attempt)
+        return _outputs(step, model_type, log, attempt, train)
 
     with log:
-        outcome = step.outputs({PROCESSED.name: processed.identity}, compute)
+        outcome = step.outputs(inputs, compute)
         run_id = log.complete(outcome.manifest)
     manifest = outcome.manifest
-    return step.result(outcome, {"mlflow_run_id": run_id, **_told(step, manifest, model_type)})
+    return step.result(outcome, {"mlflow_run_id": run_id, **_told(step, manifest)})
 
 
-def _train(
-    step: StageRun, model_type: ModelType, processed: Manifest, log: TrainingLog, attempt: str
+def _outputs(
+    step: StageRun, model_type: CandidateType, log: TrainingLog, attempt: str, train: Train
 ) -> Outputs:
-    data, measured = load_dataset(step, processed)
-    threads = step.platform.settings.step_threads
+    started_at = datetime.now(timezone.utc)
+    data, measured = load_dataset(step, step.upstream(PROCESSED))
     log.start(attempt)
-    trained = train_model(model_type, data, measured, step.recipe, threads, log.report)
+    trained = train(data, measured, log)
     return Outputs(
         trained.model,
         {
             "model_type": model_type,
+            "started_at": started_at.isoformat(),
             "validation": trained.validation.model_dump(),
-            "best_epoch": trained.best_epoch,
+            "seed_spread": trained.seed_spread,
+            "best_epochs": trained.best_epochs,
             "epochs": len(trained.epochs),
             "fit_s": trained.fit_s,
-            "threads": threads,
+            "threads": step.platform.settings.step_threads,
             "windows": data.train.windows,
         },
-        trained.descriptions,
+        {
+            **trained.descriptions,
+            **training_pictures(model_type, trained, data, step.recipe),
+        },
     )
 
 
-def _told(step: StageRun, manifest: Manifest, model_type: ModelType) -> dict[str, Any]:
+def _told(step: StageRun, manifest: Manifest) -> dict[str, Any]:
     facts = manifest.facts
     validation = Scores.model_validate(facts["validation"])
     told: dict[str, Any] = {
@@ -114,8 +210,13 @@ def _told(step: StageRun, manifest: Manifest, model_type: ModelType) -> dict[str
         "fit_s": facts["fit_s"],
         "threads": facts["threads"],
     }
-    if facts["best_epoch"] is not None:
-        told["best_epoch"] = facts["best_epoch"]
+    if facts["best_epochs"]:
+        best = facts["best_epochs"]
+        told["best_epoch"] = best[0] if len(best) == 1 else ", ".join(map(str, best))
+    if facts["seed_spread"] is not None:
+        told["seed_spread"] = facts["seed_spread"]
+    if ENSEMBLE_FILE in manifest.files:
+        told["weights"] = json.loads(step.platform.artifacts.read(manifest, ENSEMBLE_FILE))
     for title, name in (
         ("loss curve", LOSS_PICTURE),
         ("forecast versus actual on validation rows", VALIDATION_PICTURE),
@@ -123,16 +224,3 @@ def _told(step: StageRun, manifest: Manifest, model_type: ModelType) -> dict[str
         if name in manifest.files:
             told[title] = picture(title, step.platform.artifacts.read(manifest, name))
     return told
-
-
-def _not_asked_for(step: StageRun, model_type: ModelType) -> dg.MaterializeResult[Any]:
-    """A recipe may leave a model out; its asset then says so and holds nothing."""
-    step.log.info("skip_not_in_recipe", model_type=model_type, models=list(step.recipe.models))
-    return dg.MaterializeResult(
-        data_version=dg.DataVersion("not-in-recipe"),
-        metadata={
-            "recipe": step.recipe.name,
-            "config_hash": step.config_hash,
-            "note": f"{model_type} is not among this recipe's models: {', '.join(step.recipe.models)}",
-        },
-    )

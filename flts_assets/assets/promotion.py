@@ -7,13 +7,13 @@ import dagster as dg
 
 from flts_assets.assets.leaderboard import leaderboard, load_board
 from flts_assets.assets.metadata import table
-from flts_assets.assets.models import MODEL_STAGES
+from flts_assets.assets.models import MODEL_STAGES, candidates_of
 from flts_assets.assets.partitions import CONFIG_HASH
 from flts_assets.assets.platform import Platform
 from flts_assets.assets.stage import LEADERBOARD, Stage, StageRun, stage_run
 from flts_assets.errors import PromotionError
-from flts_assets.forecasting.baselines import PERSISTENCE
 from flts_assets.forecasting.forecaster import EXAMPLE_FILE, check_example, load_forecaster
+from flts_assets.forecasting.gate import choose
 from flts_assets.forecasting.leaderboard import Entry, Leaderboard
 from flts_assets.forecasting.metrics import SCORE_WEIGHTS
 from flts_assets.stores.artifacts import Manifest
@@ -23,7 +23,7 @@ from flts_assets.stores.tracking import experiment_of
 
 __all__ = ["promoted_model"]
 
-PROMOTION = Stage("promoted_model", "1", MODEL_PROMOTION)
+PROMOTION = Stage("promoted_model", "2", MODEL_PROMOTION)
 
 
 @dg.asset(
@@ -39,8 +39,10 @@ def promoted_model(
 ) -> dg.MaterializeResult[Any]:
     """The pointer to the recipe's best model: model-promotion/<identifier>/<config_hash>/current.json.
 
-    A winner is promoted only after its saved files were loaded and gave the recorded forecast. The
-    promotion is recorded, then the pointer moves by compare-and-swap; each record names the one before.
+    The winner must hold against chance: a paired block bootstrap of the test errors tells whether it
+    beats persistence, and whether the others are really behind it; if not, the recipe's tie rule decides.
+    It is promoted only after its saved files were loaded and gave the recorded forecast. The promotion
+    is recorded, then the pointer moves by compare-and-swap; each record names the one before.
     """
     with stage_run(context, platform, PROMOTION) as step:
         chosen_from = step.upstream(LEADERBOARD)
@@ -102,7 +104,7 @@ def _is_promoted(step: StageRun, champion: Promotion, chosen_from: Manifest) -> 
 def _promotion(
     step: StageRun, board: Leaderboard, chosen_from: Manifest, previous: str | None
 ) -> Promotion:
-    winner = _winner(step, board)
+    winner, reason = _choice(step, board)
     model_type = winner.name
     assert winner.trained is not None
     stage = MODEL_STAGES[model_type]  # type: ignore[index]
@@ -129,30 +131,24 @@ def _promotion(
         attempt=model.attempt,
         leaderboard=chosen_from.identity,
         skill=winner.skill,
-        reason=_reason(winner, board),
+        reason=reason,
         actor=f"dagster run {step.context.run.run_id}",
         previous=previous,
     )
 
 
-def _winner(step: StageRun, board: Leaderboard) -> Entry:
-    missing = set(step.recipe.models) - {entry.name for entry in board.models}
+def _choice(step: StageRun, board: Leaderboard) -> tuple[Entry, str]:
+    """Who is promoted, and why. Raises PromotionError if nobody may be."""
+    asked = candidates_of(step.recipe)
+    missing = set(asked) - {entry.name for entry in board.models}
     if missing:
         raise PromotionError(
             "the leaderboard lacks models of the recipe",
             received=sorted(missing),
             remedy="materialise the missing models, then the leaderboard",
         )
-    step.log.info("promotion_all_models_present", models=list(step.recipe.models))
-    winner = board.models[0]
-    if step.recipe.promotion.must_beat_persistence and winner.skill <= 0:
-        raise PromotionError(
-            f"the best model, {winner.name}, does not beat persistence",
-            received=f"skill {winner.skill:.4f}",
-            allowed="above 0 (promotion.must_beat_persistence)",
-            remedy="the pointer stays where it was; improve the recipe",
-        )
-    return winner
+    step.log.info("promotion_all_models_present", models=list(asked))
+    return choose(board, step.recipe.promotion)
 
 
 def _prove(step: StageRun, model: Manifest) -> None:
@@ -161,20 +157,3 @@ def _prove(step: StageRun, model: Manifest) -> None:
     forecaster = load_forecaster(files, step.platform.settings.step_threads)
     check_example(forecaster, files[EXAMPLE_FILE])
     step.log.info("promotion_artifacts_ok", model=model.key, files=len(files))
-
-
-def _reason(winner: Entry, board: Leaderboard) -> str:
-    others = [entry.name for entry in board.models if entry.name != winner.name]
-    better_baselines = [
-        entry.name
-        for entry in board.entries
-        if entry.kind == "baseline" and entry.rank < winner.rank
-    ]
-    text = f"best {board.rank_by} on {board.forecasts} test windows"
-    if others:
-        text += f", before {', '.join(others)}"
-    if winner.skill <= 0:
-        text += f"; does not beat {PERSISTENCE}"
-    if better_baselines:
-        text += f"; better baselines: {', '.join(better_baselines)}"
-    return text

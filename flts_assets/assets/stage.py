@@ -23,7 +23,7 @@ from flts_assets.recipe import Recipe
 from flts_assets.stores.artifacts import Manifest, Outputs, Place, new_attempt
 from flts_assets.stores.object_store import MODELS, PROCESSED_DATA
 
-__all__ = ["Outcome", "Outputs", "Stage", "StageRun", "stage_run"]
+__all__ = ["Outcome", "Outputs", "Stage", "StageRun", "not_asked_for", "stage_run"]
 
 RECIPE_TAG = "flts/recipe"
 
@@ -39,8 +39,8 @@ class Stage:
 
 
 RAW_DATA = Stage("raw_data", "1", PROCESSED_DATA)
-PROCESSED = Stage("processed_data", "1", PROCESSED_DATA)
-LEADERBOARD = Stage("leaderboard", "1", MODELS)
+PROCESSED = Stage("processed_data", "2", PROCESSED_DATA)
+LEADERBOARD = Stage("leaderboard", "2", MODELS)
 
 
 @dataclass(frozen=True)
@@ -146,6 +146,19 @@ def latest_place(instance: dg.DagsterInstance, stage: Stage, config_hash: str) -
 def _place(stage: Stage, config_hash: str, fingerprint: str) -> Place:
     return Place(
         bucket=stage.bucket, config_hash=config_hash, stage=stage.name, fingerprint=fingerprint
+    )
+
+
+def not_asked_for(step: StageRun, why: str) -> dg.MaterializeResult[Any]:
+    """A recipe may do without a stage; its asset then says so and holds nothing."""
+    step.log.info("skip_not_in_recipe", why=why)
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion("not-in-recipe"),
+        metadata={
+            "recipe": step.recipe.name,
+            "config_hash": step.config_hash,
+            "note": f"nothing to do for this recipe: {why}",
+        },
     )
 
 

@@ -14,7 +14,7 @@ from flts_assets.errors import TrackingError
 from flts_assets.forecasting.metrics import Scores
 from flts_assets.forecasting.progress import Epoch, Progress
 from flts_assets.forecasting.training import TRAINING_FILE
-from flts_assets.recipe import ModelType
+from flts_assets.recipe import CandidateType
 from flts_assets.stores.artifacts import MANIFEST, Manifest
 from flts_assets.stores.tracking import (
     ASSET_TAG,
@@ -32,7 +32,7 @@ __all__ = ["TrainingLog"]
 class TrainingLog:
     """A context around a model's step; an MLflow run it opened ends with it, however it ends."""
 
-    def __init__(self, step: StageRun, model_type: ModelType) -> None:
+    def __init__(self, step: StageRun, model_type: CandidateType) -> None:
         self._step = step
         self._model_type = model_type
         self._open: TrackingRun | None = None
@@ -83,7 +83,9 @@ class TrainingLog:
         if epoch is None:
             self._step.log.info("train_progress", **fields)
             return
-        fields.update(validation_loss=epoch.validation_loss, seconds=round(epoch.seconds, 3))
+        fields.update(net=epoch.net, seconds=round(epoch.seconds, 3))
+        if epoch.validation_loss is not None:
+            fields["validation_loss"] = epoch.validation_loss
         self._step.log.info("train_epoch", **fields)
         if self._open is not None and self._logged_epochs == epoch.epoch - 1:
             try:
@@ -142,7 +144,13 @@ class TrainingLog:
 
     def _params(self) -> dict[str, object]:
         recipe = self._step.recipe
-        settings = recipe.prophet if self._model_type == "PROPHET" else recipe.recurrent
+        settings = {
+            "GRU": recipe.recurrent,
+            "LSTM": recipe.recurrent,
+            "PROPHET": recipe.prophet,
+            "TREES": recipe.trees,
+            "ENSEMBLE": recipe.ensemble,
+        }[self._model_type]
         return {
             "config_hash": recipe.config_hash,
             "station": recipe.station,
@@ -156,9 +164,10 @@ class TrainingLog:
     def _log_epoch(self, run: TrackingRun, epoch: Epoch) -> None:
         losses = {
             "train_loss": epoch.train_loss,
-            "validation_loss": epoch.validation_loss,
             "epoch_s": epoch.seconds,
         }
+        if epoch.validation_loss is not None:
+            losses["validation_loss"] = epoch.validation_loss
         run.log_metrics(losses, step=epoch.epoch)
         self._logged_epochs = epoch.epoch
 

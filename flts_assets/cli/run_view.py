@@ -29,6 +29,9 @@ STAGES = (
     "gru_model",
     "lstm_model",
     "prophet_model",
+    "trees_model",
+    "ensemble_model",
+    "backtest",
     "leaderboard",
     "promoted_model",
 )
@@ -41,6 +44,7 @@ _LABELS = {
     "done": "[green]done[/]",
     "cached": "[cyan]unchanged[/]",
     "failed": "[red]failed[/]",
+    "not asked for": "[dim]not asked for[/]",
 }
 
 
@@ -88,6 +92,8 @@ class RunView:
             self.failures[name] = str(fields["message"])
         if fields["event"] == "skip_idempotent":
             stage.state = "cached"
+        if fields["event"] == "skip_not_in_recipe":
+            stage.state = "not asked for"
         text = _told(fields)
         if text is None:
             return None
@@ -103,12 +109,10 @@ class RunView:
             return name, "started"
         if kind == "STEP_SUCCESS":
             stage.ended = entry.timestamp
-            if stage.state != "cached":
+            if stage.state == "running":
                 stage.state = "done"
-            return (
-                name,
-                f"{'unchanged' if stage.state == 'cached' else 'done'} after {stage.seconds(0)}",
-            )
+            said = "unchanged" if stage.state == "cached" else stage.state
+            return name, f"{said} after {stage.seconds(0)}"
         if kind == "STEP_FAILURE":
             stage.state, stage.ended = "failed", entry.timestamp
             self.failures.setdefault(name, _failure_message(entry))
@@ -195,6 +199,9 @@ def _told(fields: dict[str, Any]) -> str | None:
     event = fields["event"]
     if event in ("train_progress", "train_epoch"):
         return _training(fields)
+    if event == "backtest_progress":
+        of_all = f"cutoff {fields['cutoff']}/{fields['cutoffs']}, {fields['model_type']}"
+        return f"{of_all} {fields['epoch']}/{fields['epochs']}"
     if event == "sampling_applied":
         return (
             f"rows {fields['train_rows_before']:,} -> {fields['train_rows_after']:,},"

@@ -62,17 +62,29 @@ def print_failures(
 
 def _table(board: Leaderboard) -> Table:
     table = Table(title=f"{board.forecasts:,} test windows, targets {', '.join(board.targets)}")
-    for title in ("", "model", "score", "RMSE", "MAE", "skill", "fit", "predict"):
+    shown = ["score", "rmse", "mae"]
+    if board.rank_by not in shown:
+        shown.insert(0, board.rank_by)
+    levels = board.models[0].coverage
+    covered = [f"in {float(level):.0%} band" for level in levels]
+    measures = [name if name == "score" else name.upper() for name in shown]
+    if board.rank_on == "backtest":
+        measures.insert(0, f"{board.rank_by} in the backtest")
+    for title in ("", "model", *measures, "skill", *covered, "fit", "predict"):
         table.add_column(title, justify="left" if title == "model" else "right")
     for entry in board.entries:
-        scores = entry.scores
+        scores = entry.scores.measures()
         table.add_row(
             str(entry.rank),
             entry.name,
-            f"{scores.score:.5g}",
-            f"{scores.rmse:.5g}",
-            f"{scores.mae:.5g}",
+            *(
+                [f"{entry.ranked_by(board).by(board.rank_by):.5g}"]
+                if board.rank_on == "backtest"
+                else []
+            ),
+            *(f"{scores[name]:.5g}" if name in scores else "" for name in shown),
             f"{entry.skill:+.3f}",
+            *(f"{entry.coverage[level]:.1%}" if entry.coverage else "" for level in levels),
             f"{entry.fit_s:.2f} s",
             f"{entry.predict_s:.3f} s",
             style="bold" if entry.kind == "model" else "dim",

@@ -55,6 +55,8 @@ def seasonal_naive(data: Dataset) -> Forecast:
         cutoffs = _at_cutoffs(split, split.times.to_numpy()[:, None])
         season_ago = wanted - np.ceil((wanted - cutoffs) / day).astype(np.int64) * day
         known = pd.concat([train, pd.DataFrame(split.measured, index=split.times)])
+        # A backtest's windows begin among the train rows.
+        known = known[~known.index.duplicated()]
         seasonal = known.reindex(pd.DatetimeIndex(season_ago.ravel())).to_numpy()
         seasonal = seasonal.reshape(*wanted.shape, -1)
         return np.where(np.isfinite(seasonal), seasonal, _last_value(split))
@@ -132,7 +134,7 @@ def _repeated(values: Floats, split: Split) -> Floats:
 
 def _time_of_day(split: Split) -> Floats:
     """[M, 2] of the first forecast row."""
-    return calendar_features(pd.DatetimeIndex(split.target_times()[:, 0]))[:, :2]
+    return calendar_features(split.target_times()[:, 0], ["min_of_day"])
 
 
 def _scaled_targets(split: Split, column: int) -> Floats:

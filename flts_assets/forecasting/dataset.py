@@ -15,7 +15,7 @@ from flts_assets.forecasting.sampling import sample
 from flts_assets.forecasting.split import Split, window_count
 from flts_assets.recipe.model import Recipe
 
-__all__ = ["Dataset", "PreparedRows", "prepare"]
+__all__ = ["Dataset", "PreparedRows", "dataset_at", "prepare", "split_of"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,31 @@ def prepare(
         _prepared(train, full_train, fitted),
         _prepared(test, full_test, fitted),
         fitted,
+    )
+
+
+def dataset_at(
+    measured: pd.DataFrame, cutoff: int, rows: int, recipe: Recipe
+) -> tuple[Dataset, pd.DataFrame]:
+    """Fitted on the rows before `cutoff`; the test windows forecast the next `rows` rows, each its first.
+
+    `measured`: raw rows [N, 11] in time order, sampled, NaN where a cell was empty. Also returns the
+    rows that were fitted on. Raises RawDataError as `prepare` does.
+    """
+    window = recipe.window
+    before = window.size + recipe.lags.rows_lost
+    train = measured.iloc[:cutoff]
+    _check_enough_rows(len(train), recipe, recipe.data.train_file, windows=2)
+    test = measured.iloc[max(0, cutoff - before) : cutoff + rows + window.horizon - 1]
+    full_train, full_test = without_empty_cells(train, test, recipe.handle_nans, recipe.data)
+    fitted = fit_preprocessing(full_train, recipe)
+    return (
+        Dataset(
+            split_of(_prepared(train, full_train, fitted), recipe),
+            split_of(_prepared(test, full_test, fitted), recipe),
+            fitted,
+        ),
+        train,
     )
 
 
@@ -114,7 +139,7 @@ def _check_pair(train: pd.Index, test: pd.Index, test_file: str) -> None:
 
 
 def _check_enough_rows(rows: int, recipe: Recipe, file: str, *, windows: int) -> None:
-    lost = recipe.lags.n_lags * recipe.lags.step if recipe.lags.enabled else 0
+    lost = recipe.lags.rows_lost
     if window_count(rows - lost, recipe.window) < windows:
         least = recipe.window.size + recipe.window.horizon + lost + windows - 1
         raise RawDataError(

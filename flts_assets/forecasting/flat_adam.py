@@ -26,7 +26,7 @@ class FlatAdam:
         epsilon: float = 1e-8,
     ) -> None:
         self.lr = lr
-        self._betas = betas
+        self.momentum, self._second_beta = betas
         self._epsilon = epsilon
         self._steps = 0
         parameters = list(net.parameters())
@@ -55,9 +55,9 @@ class FlatAdam:
             self.gradient.mul_(largest / norm)
 
     def step(self) -> None:
-        """One update at `lr`; the gradient is kept."""
+        """One update at `lr` and `momentum`; the gradient is kept."""
         self._steps += 1
-        first, second = self._betas
+        first, second = self.momentum, self._second_beta
         self._mean.lerp_(self.gradient, 1 - first)
         self._square.mul_(second).addcmul_(self.gradient, self.gradient, value=1 - second)
         spread = self._square.sqrt().div_(math.sqrt(1 - second**self._steps)).add_(self._epsilon)

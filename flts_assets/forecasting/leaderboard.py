@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from typing import Literal, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
 from flts_assets.forecasting.baselines import BASELINES, PERSISTENCE, Forecast
+from flts_assets.forecasting.comparison import Difference, Errors, difference
 from flts_assets.forecasting.dataset import Dataset
 from flts_assets.forecasting.forecaster import Forecaster
+from flts_assets.forecasting.intervals import Band
 from flts_assets.forecasting.metrics import Scores, score
-from flts_assets.recipe.model import ModelType, Recipe
+from flts_assets.recipe.model import CandidateType, Recipe
 
 __all__ = ["Candidate", "Entry", "Leaderboard", "Result", "Training", "evaluate", "forecast_frame"]
 
-Floats = npt.NDArray[np.float64]
 T = TypeVar("T")
 
 
@@ -34,6 +35,7 @@ class Training(_Frozen):
 
     fingerprint: str
     attempt: str
+    started_at: datetime
 
 
 class Entry(_Frozen):
@@ -43,8 +45,17 @@ class Entry(_Frozen):
     name: str
     kind: Literal["model", "baseline"]
     scores: Scores
+    """on the test windows"""
     skill: float
     """1 - score / persistence's score: above 0 beats it, 1 is perfect"""
+    backtest: Scores | None = None
+    """on the backtest's windows"""
+    before_persistence: Difference | None = None
+    """how much lower its measure is than persistence's, on the windows that rank"""
+    behind_best: Difference | None = None
+    """how much higher a model's measure is than the best model's; None for itself"""
+    coverage: dict[str, float] = {}
+    """level of an interval -> share of the test values that its band covered"""
     fit_s: float
     predict_s: float
     run_id: str | None = None
@@ -52,12 +63,17 @@ class Entry(_Frozen):
     trained: Training | None = None
     """which training of the model was scored"""
 
+    def ranked_by(self, board: Leaderboard) -> Scores:
+        """The scores that gave the rank."""
+        return self.backtest if board.rank_on == "backtest" and self.backtest else self.scores
+
 
 class Leaderboard(_Frozen):
     """Best first."""
 
     config_hash: str
     rank_by: str
+    rank_on: str = "test"
     targets: tuple[str, ...]
     forecasts: int
     """windows compared"""
@@ -75,7 +91,7 @@ class Leaderboard(_Frozen):
 class Candidate:
     """A trained model that asks to be ranked."""
 
-    model_type: ModelType
+    model_type: CandidateType
     forecaster: Forecaster
     fit_s: float
     run_id: str
@@ -87,66 +103,129 @@ class Result:
     """What one candidate or baseline forecast, and how well."""
 
     name: str
-    forecasts: Floats
-    """raw units [M, H, T]"""
+    errors: Errors
+    """on the test windows"""
     scores: Scores
     fit_s: float
     predict_s: float
     candidate: Candidate | None = None
+    bands: Mapping[float, Band] = field(default_factory=dict)
 
 
 def evaluate(
-    data: Dataset, candidates: Sequence[Candidate], recipe: Recipe
+    data: Dataset,
+    candidates: Sequence[Candidate],
+    recipe: Recipe,
+    backtested: Mapping[str, Errors] | None = None,
 ) -> tuple[Leaderboard, list[Result]]:
     """Score all candidates and baselines on the test split: this is where it is looked at.
 
-    Returns the leaderboard, and the results in its order.
+    `backtested`: name -> errors of the recipe's backtest, by which it may rank instead. Returns the
+    leaderboard, and the results in its order.
     """
+    fitted = data.preprocessing
+    actuals = data.test.actuals()
+
+    def scored(errors: Errors) -> Scores:
+        return score(
+            errors.actuals,
+            errors.forecasts,
+            fitted.targets,
+            fitted.target_ranges,
+            recipe.evaluation.targets,
+        )
 
     def result(
         name: str, forecast: Forecast, fit_s: float, candidate: Candidate | None = None
     ) -> Result:
         forecasts, predict_s = _timed(lambda: forecast(data.test))
-        fitted = data.preprocessing
-        scores = score(
-            data.test.actuals(),
-            forecasts,
-            fitted.targets,
-            fitted.target_ranges,
-            recipe.evaluation.targets,
-        )
-        return Result(name, forecasts, scores, fit_s, predict_s, candidate)
+        errors = Errors(actuals, forecasts)
+        bands = candidate.forecaster.bands(data.test, forecasts) if candidate else {}
+        return Result(name, errors, scored(errors), fit_s, predict_s, candidate, bands)
 
     results = [result(name, *_timed(partial(fit, data))) for name, fit in BASELINES.items()]
     results += [
         result(one.model_type, one.forecaster.forecast, one.fit_s, one) for one in candidates
     ]
-    reference = next(one for one in results if one.name == PERSISTENCE).scores.score
+    on_backtest = {name: scored(errors) for name, errors in (backtested or {}).items()}
+    if recipe.evaluation.rank_on == "backtest":
+        ranking, ranked = on_backtest, backtested or {}
+    else:
+        ranking = {one.name: one.scores for one in results}
+        ranked = {one.name: one.errors for one in results}
     results.sort(
-        key=lambda one: (one.scores.by(recipe.evaluation.rank_by), one.scores.score, one.name)
+        key=lambda one: (
+            ranking[one.name].by(recipe.evaluation.rank_by),
+            ranking[one.name].score,
+            one.name,
+        )
     )
+
+    def apart(worse: str, better: str) -> Difference | None:
+        return difference(
+            ranked[worse], ranked[better], fitted.targets, fitted.target_ranges, recipe
+        )
+
+    reference = next(one for one in results if one.name == PERSISTENCE).scores.score
+    best = next((one.name for one in results if one.candidate), None)
+    entries = []
+    for rank, one in enumerate(results, start=1):
+        candidate = one.candidate
+        entries.append(
+            Entry(
+                rank=rank,
+                name=one.name,
+                kind="model" if candidate else "baseline",
+                scores=one.scores,
+                skill=1 - one.scores.score / reference if reference else 0.0,
+                backtest=on_backtest.get(one.name),
+                before_persistence=None
+                if one.name == PERSISTENCE
+                else apart(PERSISTENCE, one.name),
+                behind_best=apart(one.name, best)
+                if candidate and best and one.name != best
+                else None,
+                coverage={
+                    f"{level:g}": band.coverage(actuals) for level, band in one.bands.items()
+                },
+                fit_s=one.fit_s,
+                predict_s=one.predict_s,
+                run_id=candidate.run_id if candidate else None,
+                trained=candidate.trained if candidate else None,
+            )
+        )
     board = Leaderboard(
         config_hash=recipe.config_hash,
         rank_by=recipe.evaluation.rank_by,
-        targets=data.preprocessing.targets,
+        rank_on=recipe.evaluation.rank_on,
+        targets=fitted.targets,
         forecasts=data.test.windows,
-        entries=tuple(_entry(rank, one, reference) for rank, one in enumerate(results, start=1)),
+        entries=tuple(entries),
     )
     return board, results
 
 
 def forecast_frame(data: Dataset, results: Sequence[Result]) -> pd.DataFrame:
-    """One row a forecast value: time, step (1..H), target, actual, then a column for each result."""
+    """One row a forecast value: time, step (1..H), target, actual, then columns for each result.
+
+    GRU is a forecast, GRU-lo-90 and GRU-hi-90 are its 90 % band.
+    """
     times = data.test.target_times()
     actuals = data.test.actuals()
     windows, horizon, targets = actuals.shape
+    columns = {}
+    for one in results:
+        columns[one.name] = one.errors.forecasts.ravel()
+        for level, band in one.bands.items():
+            columns[f"{one.name}-lo-{100 * level:g}"] = band.lower.ravel()
+            columns[f"{one.name}-hi-{100 * level:g}"] = band.upper.ravel()
     return pd.DataFrame(
         {
             "time": times.repeat(targets),
             "step": np.tile(np.arange(1, horizon + 1).repeat(targets), windows),
             "target": np.tile(data.preprocessing.targets, windows * horizon),
             "actual": actuals.ravel(),
-            **{one.name: one.forecasts.ravel() for one in results},
+            **columns,
         }
     )
 
@@ -155,18 +234,3 @@ def _timed(work: Callable[[], T]) -> tuple[T, float]:
     started = time.perf_counter()
     outcome = work()
     return outcome, time.perf_counter() - started
-
-
-def _entry(rank: int, result: Result, reference: float) -> Entry:
-    candidate = result.candidate
-    return Entry(
-        rank=rank,
-        name=result.name,
-        kind="baseline" if candidate is None else "model",
-        scores=result.scores,
-        skill=1 - result.scores.score / reference if reference else 0.0,
-        fit_s=result.fit_s,
-        predict_s=result.predict_s,
-        run_id=None if candidate is None else candidate.run_id,
-        trained=None if candidate is None else candidate.trained,
-    )

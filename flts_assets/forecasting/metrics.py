@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from flts_assets.errors import TrainingError
 
-__all__ = ["Scores", "score"]
+__all__ = ["Scores", "measures_of", "score", "sums_of"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -69,44 +69,50 @@ def score(
             received=f"{int((~np.isfinite(forecasts)).sum())} of {forecasts.size} values",
             remedy="lower the learning rate, or look at the training data for extreme values",
         )
-    each = {
-        target: _one_target(actuals[..., place], forecasts[..., place], target, ranges[place])
-        for place, target in enumerate(targets)
-    }
-    rmse, mae, mse, nrmse = (
-        float(np.mean([each[target][name] for target in averaged or targets])) for name in _NAMES
-    )
-    return Scores(
-        rmse=rmse,
-        mae=mae,
-        mse=mse,
-        score=sum(
-            weight * value
-            for weight, value in zip(SCORE_WEIGHTS.values(), (rmse, mae, mse), strict=True)
-        ),
-        nrmse=nrmse if np.isfinite(nrmse) else None,
-        raw_rmse={target: part["raw_rmse"] for target, part in each.items()},
-        forecasts=int(np.isfinite(actuals).sum()),
-    )
-
-
-_NAMES: Final = ("rmse", "mae", "mse", "nrmse")
-
-
-def _one_target(actuals: Floats, forecasts: Floats, target: str, unit: float) -> dict[str, float]:
-    measured = np.isfinite(actuals)
-    if not measured.any():
+    sums = sums_of(actuals, forecasts).sum(axis=0)
+    unmeasured = [target for target, count in zip(targets, sums[:, 0], strict=True) if not count]
+    if unmeasured:
         raise TrainingError(
-            f"target {target!r} has no measured value to compare with",
+            f"target {unmeasured[0]!r} has no measured value to compare with",
             remedy="sample other rows, or choose another target",
         )
-    error = forecasts[measured] - actuals[measured]
-    raw_rmse = float(np.sqrt(np.mean(error**2)))
-    mean = float(np.mean(actuals[measured]))
-    return {
-        "rmse": raw_rmse / unit,
-        "mae": float(np.mean(np.abs(error))) / unit,
-        "mse": float(np.mean(error**2)) / unit**2,
-        "nrmse": raw_rmse / mean if mean else float("inf"),
-        "raw_rmse": raw_rmse,
-    }
+    places = [targets.index(target) for target in averaged or targets]
+    measures = measures_of(sums[places], np.array(ranges)[places])
+    nrmse = float(measures.pop("nrmse"))
+    raw_rmse = np.sqrt(sums[:, 3] / sums[:, 0])
+    return Scores(
+        **{name: float(value) for name, value in measures.items()},
+        nrmse=nrmse if np.isfinite(nrmse) else None,
+        raw_rmse=dict(zip(targets, raw_rmse.tolist(), strict=True)),
+        forecasts=int(sums[:, 0].sum()),
+    )
+
+
+def sums_of(actuals: Floats, forecasts: Floats) -> Floats:
+    """What all measures are made of, by window: [M, H, T] twice -> [M, T, 4].
+
+    Number of measured values, and over them the sums of y, |e| and e^2.
+    """
+    measured = np.isfinite(actuals)
+    y = np.where(measured, actuals, 0.0)
+    e = np.where(measured, forecasts - y, 0.0)
+    sums: Floats = np.stack([measured, y, np.abs(e), e**2], axis=-1).sum(axis=1)
+    return sums
+
+
+def measures_of(sums: Floats, ranges: Floats) -> dict[str, Floats]:
+    """score, rmse, mae, mse, nrmse, each the mean over T targets, of sums [..., T, 4] over windows.
+
+    nrmse is infinite where a target's mean is 0.
+    """
+    count, y, absolute, squared = np.moveaxis(sums, -1, 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        root = np.sqrt(squared / count)
+        nrmse = np.where(y == 0, np.inf, root * count / y)
+        means = {
+            "rmse": (root / ranges).mean(axis=-1),
+            "mae": (absolute / count / ranges).mean(axis=-1),
+            "mse": (squared / count / ranges**2).mean(axis=-1),
+        }
+    score = np.sum([weight * means[name] for name, weight in SCORE_WEIGHTS.items()], axis=0)
+    return {**means, "score": score, "nrmse": nrmse.mean(axis=-1)}

@@ -26,22 +26,38 @@ MODEL_COLOR, BASELINE_COLOR, ACTUAL_COLOR = "#1f6feb", "#9aa4b2", "#24292f"
 SERIES_COLORS = ("#d9480f", "#1f6feb", "#2b8a3e", "#862e9c")
 
 
-def loss_picture(epochs: Sequence[Epoch], best_epoch: int) -> bytes:
-    """Train and validation loss by epoch; the kept epoch is marked."""
+def loss_picture(epochs: Sequence[Epoch], best_epochs: Sequence[int], loss: str) -> bytes:
+    """Train and validation loss by epoch, net by net; each net's kept epoch is marked."""
     figure = _figure(6, 3)
     axes = figure.subplots()
-    numbers = [epoch.epoch for epoch in epochs]
-    axes.plot(numbers, [epoch.train_loss for epoch in epochs], label="train", color=BASELINE_COLOR)
-    axes.plot(
-        numbers,
-        [epoch.validation_loss for epoch in epochs],
-        label="validation",
-        color=MODEL_COLOR,
-        marker="o",
-        markersize=3,
-    )
-    axes.axvline(best_epoch, color=SERIES_COLORS[0], linewidth=1, label=f"kept: epoch {best_epoch}")
-    axes.set(xlabel="epoch", ylabel="mean squared error, scaled", yscale="log")
+    for net, best in enumerate(best_epochs, start=1):
+        of_net = [
+            epoch for epoch in epochs if epoch.net == net and epoch.validation_loss is not None
+        ]
+        numbers = range(1, len(of_net) + 1)
+        first = net == 1
+        axes.plot(
+            numbers,
+            [epoch.train_loss for epoch in of_net],
+            label="train" if first else None,
+            color=BASELINE_COLOR,
+        )
+        axes.plot(
+            numbers,
+            [epoch.validation_loss or np.nan for epoch in of_net],
+            label="validation" if first else None,
+            color=MODEL_COLOR,
+            marker="o",
+            markersize=3,
+        )
+        axes.axvline(
+            best,
+            color=SERIES_COLORS[0],
+            linewidth=1,
+            label=f"kept: epoch {best}" if first else None,
+        )
+    unit = {"mse": "mean squared error", "score": "0.5 RMSE + 0.3 MAE"}[loss]
+    axes.set(xlabel="epoch", ylabel=f"{unit}, scaled", yscale="log")
     axes.legend(frameon=False)
     return _png(figure)
 
@@ -52,11 +68,24 @@ def forecast_picture(
     forecasts: Mapping[str, Floats],
     target: str,
     title: str,
+    band: tuple[Floats, Floats] | None = None,
     last: int = 720,
 ) -> bytes:
-    """Forecast against actual of one target over the last rows: arrays [M], raw units."""
+    """Forecast against actual of one target over the last rows: arrays [M], raw units.
+
+    `band`: lower and upper end of the forecast's interval.
+    """
     figure = _figure(9, 3)
     axes = figure.subplots()
+    if band is not None:
+        axes.fill_between(
+            times[-last:],
+            band[0][-last:],
+            band[1][-last:],
+            color=SERIES_COLORS[0],
+            alpha=0.18,
+            lw=0,
+        )
     axes.plot(times[-last:], actuals[-last:], color=ACTUAL_COLOR, linewidth=0.9, label="actual")
     for color, (name, values) in zip(SERIES_COLORS, forecasts.items(), strict=False):
         axes.plot(times[-last:], values[-last:], color=color, linewidth=0.9, alpha=0.85, label=name)
@@ -72,8 +101,8 @@ def leaderboard_picture(board: Leaderboard) -> bytes:
     Entries more than three times as bad as persistence are cut off there, with their value written.
     """
     entries = board.entries[::-1]
-    values = [entry.scores.by(board.rank_by) for entry in entries]
-    limit = 3 * board.entry("persistence").scores.by(board.rank_by)
+    values = [entry.ranked_by(board).by(board.rank_by) for entry in entries]
+    limit = 3 * board.entry("persistence").ranked_by(board).by(board.rank_by)
     widths = [min(value, limit) if limit > 0 else value for value in values]
     figure = _figure(6, 0.35 * len(entries) + 0.8)
     axes = figure.subplots()
@@ -84,7 +113,7 @@ def leaderboard_picture(board: Leaderboard) -> bytes:
     )
     axes.bar_label(bars, labels=[f"{value:.4g}" for value in values], padding=3, fontsize=8)
     axes.margins(x=0.15)
-    axes.set(xlabel=f"{board.rank_by} on the test rows (lower is better)")
+    axes.set(xlabel=f"{board.rank_by} on the {board.rank_on} rows (lower is better)")
     return _png(figure)
 
 

@@ -17,22 +17,26 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
 from flts_assets.forecasting.calendar import calendar_features
-from flts_assets.recipe.columns import CALENDAR_COLUMNS, RAW_COLUMNS
+from flts_assets.recipe.columns import CALENDAR_COLUMNS, RAW_COLUMNS, Cycle, calendar_columns
 from flts_assets.recipe.model import Recipe
 
 __all__ = ["ColumnScale", "FittedPreprocessing", "fit_preprocessing"]
 
 Floats = npt.NDArray[np.float64]
+Floats32 = npt.NDArray[np.float32]
 
 
 class ColumnScale(BaseModel):
-    """scaled = (value - offset) / scale, of log1p(value / median) where there is a median"""
+    """scaled = (value - offset) / scale, of log1p(value / median) where there is a median, of the
+    square root where `root` is set"""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     offset: float
     scale: float
     median: float | None = None
+    """or the mean, where the median is 0"""
+    root: bool = False
 
 
 class FittedPreprocessing(BaseModel):
@@ -40,14 +44,15 @@ class FittedPreprocessing(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     scaler_type: str
     columns: tuple[str, ...]
     """the processed frame's columns: raw, calendar, lagged"""
     targets: tuple[str, ...]
     clip: dict[str, tuple[float, float]]
     add_constant: float
-    time_features: bool
+    cycles: tuple[Cycle, ...]
+    """calendar columns: sine and cosine of each"""
     n_lags: int
     lag_step: int
     scales: tuple[ColumnScale, ...]
@@ -67,21 +72,41 @@ class FittedPreprocessing(BaseModel):
 
     def transform(self, rows: pd.DataFrame) -> npt.NDArray[np.float32]:
         """Scaled features [N - rows_lost, F] of raw rows [N] without empty cells, in time order."""
-        values = _bent(_expanded(rows, self), self._medians)
+        return self.transform_values(
+            rows[list(RAW_COLUMNS)].to_numpy(dtype=np.float64),
+            rows.index.to_numpy(),
+        )
+
+    def transform_values(
+        self, raw: Floats, times: npt.NDArray[np.datetime64]
+    ) -> npt.NDArray[np.float32]:
+        """`transform` of raw values [..., N, 11], in the order of RAW_COLUMNS, at times [..., N]."""
+        return self._scaled(_expanded(raw, times, self))
+
+    def rescaled_like(self, other: FittedPreprocessing, features: Floats32) -> Floats32:
+        """Features [..., F] that `other` scaled, scaled by this one; the two differ in scales alone."""
+        return self._scaled(other._unscaled(features))
+
+    def with_scaling(self, method: str, train: Floats32, fit_share: float) -> FittedPreprocessing:
+        """The same with other scales, fitted on the first share of scaled train rows [N, F]."""
+        values = self._unscaled(train[: max(1, int(len(train) * fit_share))])
+        scales = _fit_scales(values, self.columns, method)
+        return self.model_copy(update={"scaler_type": method, "scales": scales})
+
+    def _scaled(self, values: Floats) -> Floats32:
         offset, scale = self._offset_and_scale
-        return ((values - offset) / scale).astype(np.float32)
+        return ((_bent(values, self.scales) - offset) / scale).astype(np.float32)
+
+    def _unscaled(self, features: Floats32) -> Floats:
+        offset, scale = self._offset_and_scale
+        return _straightened(features.astype(np.float64) * scale + offset, self.scales)
 
     def inverse_targets(self, scaled: npt.NDArray[np.floating]) -> Floats:
         """Raw units of scaled targets, whatever stands before the last axis [..., T]."""
         offset, scale = self._offset_and_scale
         places = self.target_places
         values = np.asarray(scaled, dtype=np.float64) * scale[places] + offset[places]
-        return _straightened(values, self._medians[places]) - self.add_constant
-
-    @property
-    def _medians(self) -> Floats:
-        """NaN where a column is scaled as it is."""
-        return np.array([np.nan if c.median is None else c.median for c in self.scales])
+        return _straightened(values, [self.scales[place] for place in places]) - self.add_constant
 
     @property
     def _offset_and_scale(self) -> tuple[Floats, Floats]:
@@ -99,7 +124,7 @@ def fit_preprocessing(train: pd.DataFrame, recipe: Recipe) -> FittedPreprocessin
         targets=recipe.window.targets,
         clip=_clip_bounds(train, recipe),
         add_constant=recipe.scaling.add_constant or 0.0,
-        time_features=recipe.time_features.enabled,
+        cycles=recipe.time_features.cycles if recipe.time_features.enabled else (),
         n_lags=recipe.lags.n_lags if recipe.lags.enabled else 0,
         lag_step=recipe.lags.step,
         scales=(),
@@ -108,7 +133,11 @@ def fit_preprocessing(train: pd.DataFrame, recipe: Recipe) -> FittedPreprocessin
             for target in recipe.window.targets
         ),
     )
-    values = _expanded(train, unscaled)
+    values = _expanded(
+        train[list(RAW_COLUMNS)].to_numpy(dtype=np.float64),
+        train.index.to_numpy(),
+        unscaled,
+    )
     values = values[: max(1, int(len(values) * recipe.scaling.fit_share))]
     return unscaled.model_copy(
         update={"scales": _fit_scales(values, unscaled.columns, recipe.scaling.method)}
@@ -118,7 +147,7 @@ def fit_preprocessing(train: pd.DataFrame, recipe: Recipe) -> FittedPreprocessin
 def _columns(recipe: Recipe) -> tuple[str, ...]:
     columns = RAW_COLUMNS
     if recipe.time_features.enabled:
-        columns += CALENDAR_COLUMNS
+        columns += calendar_columns(recipe.time_features.cycles)
     if recipe.lags.enabled:
         columns += tuple(
             f"{column}_lag{lag * recipe.lags.step}"
@@ -139,65 +168,85 @@ def _clip_bounds(train: pd.DataFrame, recipe: Recipe) -> dict[str, tuple[float, 
     }
 
 
-def _expanded(rows: pd.DataFrame, fitted: FittedPreprocessing) -> Floats:
-    """Every step but the scaling: [N - rows_lost, F]."""
-    raw = rows[list(RAW_COLUMNS)].to_numpy(dtype=np.float64)
+def _expanded(
+    raw: Floats, times: npt.NDArray[np.datetime64], fitted: FittedPreprocessing
+) -> Floats:
+    """Every step but the scaling: [..., N - rows_lost, F]."""
     if fitted.clip:
         bounds = np.array([fitted.clip[column] for column in RAW_COLUMNS])
         raw = np.clip(raw, bounds[:, 0], bounds[:, 1])
     raw = raw + fitted.add_constant
     lost = fitted.rows_lost
-    blocks = [raw[lost:]]
-    if fitted.time_features:
-        blocks.append(calendar_features(pd.DatetimeIndex(rows.index))[lost:])
+    rows = raw.shape[-2]
+    blocks = [raw[..., lost:, :], calendar_features(times[..., lost:], fitted.cycles)]
     blocks.extend(
-        raw[lost - lag * fitted.lag_step : len(raw) - lag * fitted.lag_step]
+        raw[..., lost - lag * fitted.lag_step : rows - lag * fitted.lag_step, :]
         for lag in range(1, fitted.n_lags + 1)
     )
-    return np.concatenate(blocks, axis=1)
+    return np.concatenate(blocks, axis=-1)
 
 
 def _fit_scales(values: Floats, columns: Sequence[str], method: str) -> tuple[ColumnScale, ...]:
     """A constant column keeps the scale 1: it becomes 0 everywhere and divides nothing by zero."""
-    medians = np.full(len(columns), np.nan)
-    if method == "LogMedianScaler":
-        for place, column in enumerate(columns):
-            if column not in CALENDAR_COLUMNS:
-                medians[place] = _positive(float(np.median(values[:, place])))
-        values = _bent(values, medians)
+    bends = [
+        ColumnScale(offset=0.0, scale=1.0)
+        if column in CALENDAR_COLUMNS
+        else ColumnScale(
+            offset=0.0,
+            scale=1.0,
+            median=_typical(values[:, place]) if method == "LogMedianScaler" else None,
+            root=method == "SqrtScaler",
+        )
+        for place, column in enumerate(columns)
+    ]
+    values = _bent(values, bends)
     if method == "MinMaxScaler":
         offset, scale = values.min(axis=0), np.ptp(values, axis=0)
-    elif method in ("StandardScaler", "LogMedianScaler"):
+    elif method == "None":
+        offset, scale = np.zeros(values.shape[1]), np.ones(values.shape[1])
+    else:
         # Mean and deviation of n equal floats are off by 1e-17.
         constant = np.ptp(values, axis=0) == 0
         offset = np.where(constant, values[0], values.mean(axis=0))
         scale = np.where(constant, 0.0, values.std(axis=0))
-    else:
-        offset, scale = np.zeros(values.shape[1]), np.ones(values.shape[1])
+    if method in ("LogMedianScaler", "SqrtScaler"):
+        # Sines and cosines are neither bent nor scaled.
+        plain = np.array([column in CALENDAR_COLUMNS for column in columns])
+        offset, scale = np.where(plain, 0.0, offset), np.where(plain, 1.0, scale)
     return tuple(
-        ColumnScale(
-            offset=float(o), scale=_positive(float(s)), median=None if np.isnan(m) else float(m)
-        )
-        for o, s, m in zip(offset, scale, medians, strict=True)
+        bend.model_copy(update={"offset": float(o), "scale": _positive(float(s))})
+        for bend, o, s in zip(bends, offset, scale, strict=True)
     )
 
 
-def _bent(values: Floats, medians: Floats) -> Floats:
-    """log1p(value / median) in the columns that have a median; values below 0 count as 0."""
-    bent = ~np.isnan(medians)
-    if not bent.any():
-        return values
+def _bent(values: Floats, scales: Sequence[ColumnScale]) -> Floats:
+    """log1p(value / median) or the square root, column by column; values below 0 count as 0."""
+    logs = np.array([scale.median is not None for scale in scales])
+    roots = np.array([scale.root for scale in scales])
     result: Floats = values.copy()
-    result[..., bent] = np.log1p(np.maximum(values[..., bent], 0.0) / medians[bent])
+    if logs.any():
+        medians = np.array([scale.median for scale in scales if scale.median is not None])
+        result[..., logs] = np.log1p(np.maximum(values[..., logs], 0.0) / medians)
+    if roots.any():
+        result[..., roots] = np.sqrt(np.maximum(values[..., roots], 0.0))
     return result
 
 
-def _straightened(values: Floats, medians: Floats) -> Floats:
-    """The inverse of `_bent`."""
-    bent = ~np.isnan(medians)
+def _straightened(values: Floats, scales: Sequence[ColumnScale]) -> Floats:
+    """The inverse of `_bent`, never below 0."""
     result: Floats = values.copy()
-    result[..., bent] = np.expm1(values[..., bent]) * medians[bent]
+    for place, scale in enumerate(scales):
+        if scale.median is not None:
+            result[..., place] = np.expm1(np.maximum(values[..., place], 0.0)) * scale.median
+        elif scale.root:
+            result[..., place] = np.maximum(values[..., place], 0.0) ** 2
     return result
+
+
+def _typical(values: Floats) -> float:
+    """The median; the mean of a column that is mostly 0."""
+    median = float(np.median(values))
+    return median if median > 0 else _positive(float(values.mean()))
 
 
 def _positive(width: float) -> float:

@@ -7,21 +7,25 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from flts_assets.errors import TrainingError
-from flts_assets.forecasting.progress import Progress, Report
+from flts_assets.forecasting.progress import FitCounter, Report
+from flts_assets.forecasting.prophet_curve import ProphetCurve, Season
 from flts_assets.forecasting.split import FitAndValidation, Split
 from flts_assets.recipe.model import Recipe
 
-__all__ = ["TrainedProphet", "prophet_forecasts", "train_prophet"]
+if TYPE_CHECKING:
+    from prophet import Prophet
+
+__all__ = ["TrainedProphet", "train_prophet"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -31,9 +35,9 @@ class TrainedProphet:
     """One fitted Prophet a target."""
 
     models: bytes
-    """JSON object: target -> Prophet's own serialisation"""
-    validation_forecasts: Floats
-    """[V, H, T] raw units, by models that saw only the rows before the validation windows' targets"""
+    """JSON object: target -> ProphetCurve"""
+    validated: bytes
+    """the same, fitted on the rows before the validation windows' targets alone"""
     fit_s: float
     """of the models that are kept"""
 
@@ -44,46 +48,30 @@ def train_prophet(train: Split, recipe: Recipe, report: Report) -> TrainedProphe
     Raises TrainingError if a target has fewer than two measured rows.
     """
     first = FitAndValidation.of(train.windows, recipe.window, recipe.recurrent).validation_start
-    cutoff = first + recipe.window.size
-    targets = recipe.window.targets
+    counter = FitCounter(2 * len(recipe.window.targets), report)
+    validated = _fitted_to(train, first + recipe.window.size, recipe, counter)
     started = time.monotonic()
-    before: dict[str, Any] = {}
-    for place, target in enumerate(targets):
-        before[target] = _fit(train, place, target, cutoff, recipe)
-        report(_progress(place + 1, 2 * len(targets), started))
-    kept: dict[str, Any] = {}
-    fit_started = time.monotonic()
-    for place, target in enumerate(targets):
-        kept[target] = _fit(train, place, target, len(train), recipe)
-        report(_progress(len(targets) + place + 1, 2 * len(targets), started))
-    fit_s = time.monotonic() - fit_started
-    return TrainedProphet(
-        models=json.dumps(kept, sort_keys=True).encode(),
-        validation_forecasts=prophet_forecasts(before, train.target_times()[first:]),
-        fit_s=fit_s,
-    )
+    kept = _fitted_to(train, len(train), recipe, counter)
+    return TrainedProphet(kept, validated, fit_s=time.monotonic() - started)
 
 
-def prophet_forecasts(models: Mapping[str, Any], times: npt.NDArray[np.datetime64]) -> Floats:
-    """[M, H, T] raw units at times [M, H]; `models` maps each target to a serialised Prophet."""
-    from prophet.serialize import model_from_dict
-
-    moments, where = np.unique(times, return_inverse=True)
-    future = pd.DataFrame({"ds": moments})
-    columns = [
-        model_from_dict(model).predict(future)["yhat"].to_numpy(dtype=np.float64)
-        for model in models.values()
-    ]
-    return np.stack(columns, axis=1)[where.reshape(times.shape)]
+def _fitted_to(train: Split, rows: int, recipe: Recipe, counter: FitCounter) -> bytes:
+    """JSON of each target's curve, fitted on the first so many rows."""
+    curves = {}
+    for place, target in enumerate(recipe.window.targets):
+        counter.start()
+        curves[target] = _fit(train, place, target, rows, recipe).model_dump()
+        counter.finish()
+    return json.dumps(curves, sort_keys=True).encode()
 
 
-def _fit(train: Split, place: int, target: str, rows: int, recipe: Recipe) -> Any:
+def _fit(train: Split, place: int, target: str, rows: int, recipe: Recipe) -> ProphetCurve:
     from prophet import Prophet
-    from prophet.serialize import model_to_dict
 
     _quiet()
     settings = recipe.prophet
-    history = pd.DataFrame({"ds": train.times[:rows], "y": train.measured[:rows, place]}).dropna()
+    span = math.ceil(rows / settings.max_rows)
+    history = _span_means(train.times[:rows], train.measured[:rows, place], span)
     if len(history) < 2:
         raise TrainingError(
             f"Prophet needs two measured rows of target {target!r}",
@@ -98,17 +86,35 @@ def _fit(train: Split, place: int, target: str, rows: int, recipe: Recipe) -> An
         uncertainty_samples=0,
     )
     model.fit(history, seed=recipe.seed)
-    return model_to_dict(model)
+    return _curve(model)
 
 
-def _progress(done: int, fits: int, started: float) -> Progress:
-    elapsed = time.monotonic() - started
-    return Progress(
-        epoch=done,
-        epochs=fits,
-        done=done / fits,
-        windows_per_s=0.0,
-        remaining_s=elapsed / done * (fits - done),
+def _span_means(times: pd.DatetimeIndex, values: Floats, rows: int) -> pd.DataFrame:
+    """ds and y of each span of so many rows that has a measurement: its middle and its mean."""
+    history = pd.DataFrame({"ds": times, "y": values}).dropna()
+    if rows == 1:
+        return history
+    return history.groupby(np.arange(len(history)) // rows).mean()
+
+
+def _curve(model: Prophet) -> ProphetCurve:
+    weights = model.params["beta"].mean(axis=0).tolist()
+    seasons = []
+    for name, season in model.seasonalities.items():
+        count = 2 * season["fourier_order"]
+        seasons.append(
+            Season(name=name, period_days=season["period"], weights=tuple(weights[:count]))
+        )
+        weights = weights[count:]
+    return ProphetCurve(
+        start=model.start.isoformat(),
+        span_s=model.t_scale.total_seconds(),
+        y_scale=float(model.y_scale),
+        rate=float(model.params["k"].mean()),
+        offset=float(model.params["m"].mean()),
+        changepoints=tuple(np.asarray(model.changepoints_t).tolist()),
+        rate_changes=tuple(model.params["delta"].mean(axis=0).tolist()),
+        seasons=tuple(seasons),
     )
 
 

@@ -1,7 +1,7 @@
 """A trained GRU or LSTM as an ONNX graph, written node by node.
 
-    windows [B, W, F] -> Transpose [W, B, F] -> GRU | LSTM, once a layer -> Squeeze (last state)
-                      -> Gemm (linear head) -> Reshape -> forecasts [B, H, T]
+    windows_<kind> [B, W, F] -> Transpose [W, B, F] -> GRU | LSTM, once a layer -> Squeeze (last state)
+        -> Gemm (linear head) -> Reshape [B, 1, H, T] -> Concat of K nets -> forecasts [B, K, H, T]
 
 torch's exporters either are deprecated or take seconds, and both import torch._dynamo. Gate order and
 formulas: onnx.ai, operators GRU and LSTM; torch.nn.GRU and torch.nn.LSTM. A test holds both outputs
@@ -10,13 +10,16 @@ side by side.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from flts_assets.recipe.model import Recurrent, Window
+
+if TYPE_CHECKING:
+    from onnx import NodeProto
 
 __all__ = ["to_onnx"]
 
@@ -30,60 +33,47 @@ _IR_VERSION: Final = 8
 
 
 def to_onnx(
-    kind: str, weights: Mapping[str, Floats], window: Window, features: int, settings: Recurrent
+    kind: str,
+    nets: Sequence[Mapping[str, Floats]],
+    window: Window,
+    features: int,
+    settings: Recurrent,
 ) -> bytes:
-    """The model with these weights, named as in `RecurrentNet.state_dict()`."""
+    """All nets of a model; their weights are named as in `RecurrentNet.state_dict()`.
+
+    Each kind of net has its own input, and `settings.members` nets in a row see it.
+    """
     from onnx import TensorProto, checker, helper, numpy_helper
 
     constants: dict[str, npt.NDArray[np.generic]] = {
         "layer_axis": np.array([0], dtype=np.int64),
-        "head.weight": weights["head.weight"],
-        "head.bias": weights["head.bias"],
-        "shape": np.array([-1, window.horizon, len(window.targets)], dtype=np.int64),
+        "shape": np.array([-1, 1, window.horizon, len(window.targets)], dtype=np.int64),
     }
     if settings.num_layers > 1:
         constants["direction_axis"] = np.array([1], dtype=np.int64)
-    nodes = [helper.make_node("Transpose", ["windows"], ["layer_input_0"], perm=[1, 0, 2])]
-    last = settings.num_layers - 1
-    for layer in range(settings.num_layers):
-        names = {part: f"{part}_{layer}" for part in ("W", "R", "B", "states", "last")}
-        gates = _GATES[kind]
-        constants[names["W"]] = _reordered(weights[f"recurrent.weight_ih_l{layer}"], gates)[None]
-        constants[names["R"]] = _reordered(weights[f"recurrent.weight_hh_l{layer}"], gates)[None]
-        constants[names["B"]] = np.concatenate(
-            [_reordered(weights[f"recurrent.bias_{side}_l{layer}"], gates) for side in ("ih", "hh")]
-        )[None]
-        # torch applies the reset gate after the recurrent product.
-        variant = {"linear_before_reset": 1} if kind == "GRU" else {}
-        nodes.append(
-            helper.make_node(
-                kind,
-                [f"layer_input_{layer}", names["W"], names["R"], names["B"]],
-                [names["states"], names["last"]],
-                hidden_size=settings.hidden_size,
-                **variant,
-            )
-        )
-        if layer < last:
-            nodes.append(
-                helper.make_node(
-                    "Squeeze", [names["states"], "direction_axis"], [f"layer_input_{layer + 1}"]
-                )
-            )
-    nodes += [
-        helper.make_node("Squeeze", [f"last_{last}", "layer_axis"], ["state"]),
-        helper.make_node("Gemm", ["state", "head.weight", "head.bias"], ["flat"], transB=1),
-        helper.make_node("Reshape", ["flat", "shape"], ["forecasts"]),
+    inputs = [f"windows_{place}" for place in range(len(settings.kinds))]
+    nodes = [
+        helper.make_node("Transpose", [name], [f"rows_{place}"], perm=[1, 0, 2])
+        for place, name in enumerate(inputs)
     ]
-    shapes = {
-        "windows": ["batch", window.size, features],
-        "forecasts": ["batch", window.horizon, len(window.targets)],
-    }
+    outputs = []
+    for place, weights in enumerate(nets):
+        own_nodes, own_constants = _net(
+            kind, weights, settings, f"rows_{place // settings.members}", str(place)
+        )
+        nodes += own_nodes
+        constants.update(own_constants)
+        outputs.append(f"forecasts_{place}")
+    nodes.append(helper.make_node("Concat", outputs, ["forecasts"], axis=1))
+    forecasts = ["batch", len(nets), window.horizon, len(window.targets)]
     graph = helper.make_graph(
         nodes,
         kind,
-        [helper.make_tensor_value_info("windows", TensorProto.FLOAT, shapes["windows"])],
-        [helper.make_tensor_value_info("forecasts", TensorProto.FLOAT, shapes["forecasts"])],
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", window.size, features])
+            for name in inputs
+        ],
+        [helper.make_tensor_value_info("forecasts", TensorProto.FLOAT, forecasts)],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     model = helper.make_model(
@@ -95,6 +85,51 @@ def to_onnx(
     checker.check_model(model)
     serialised: bytes = model.SerializeToString()
     return serialised
+
+
+def _net(
+    kind: str, weights: Mapping[str, Floats], settings: Recurrent, rows: str, net: str
+) -> tuple[list[NodeProto], dict[str, npt.NDArray[np.generic]]]:
+    """Nodes from `rows` to `forecasts_<net>`, and their constants."""
+    from onnx import helper
+
+    head = [f"head.weight_{net}", f"head.bias_{net}"]
+    constants: dict[str, npt.NDArray[np.generic]] = {
+        head[0]: weights["head.weight"],
+        head[1]: weights["head.bias"],
+    }
+    nodes = []
+    gates = _GATES[kind]
+    layer_input = rows
+    for layer in range(settings.num_layers):
+        part = {name: f"{name}_{net}_{layer}" for name in ("W", "R", "B", "states", "last")}
+        constants[part["W"]] = _reordered(weights[f"recurrent.weight_ih_l{layer}"], gates)[None]
+        constants[part["R"]] = _reordered(weights[f"recurrent.weight_hh_l{layer}"], gates)[None]
+        constants[part["B"]] = np.concatenate(
+            [_reordered(weights[f"recurrent.bias_{side}_l{layer}"], gates) for side in ("ih", "hh")]
+        )[None]
+        # torch applies the reset gate after the recurrent product.
+        variant = {"linear_before_reset": 1} if kind == "GRU" else {}
+        nodes.append(
+            helper.make_node(
+                kind,
+                [layer_input, part["W"], part["R"], part["B"]],
+                [part["states"], part["last"]],
+                hidden_size=settings.hidden_size,
+                **variant,
+            )
+        )
+        if layer < settings.num_layers - 1:
+            layer_input = f"layer_input_{net}_{layer + 1}"
+            nodes.append(
+                helper.make_node("Squeeze", [part["states"], "direction_axis"], [layer_input])
+            )
+    nodes += [
+        helper.make_node("Squeeze", [part["last"], "layer_axis"], [f"state_{net}"]),
+        helper.make_node("Gemm", [f"state_{net}", *head], [f"flat_{net}"], transB=1),
+        helper.make_node("Reshape", [f"flat_{net}", "shape"], [f"forecasts_{net}"]),
+    ]
+    return nodes, constants
 
 
 def _reordered(stacked: Floats, gates: tuple[int, ...]) -> Floats:

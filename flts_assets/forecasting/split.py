@@ -20,7 +20,13 @@ import pandas as pd
 
 from flts_assets.recipe.model import Recurrent, Window
 
-__all__ = ["FitAndValidation", "Split", "first_validation_window", "window_count"]
+__all__ = [
+    "FitAndValidation",
+    "Split",
+    "first_validation_window",
+    "validation_windows",
+    "window_count",
+]
 
 Floats = npt.NDArray[np.float64]
 
@@ -36,6 +42,12 @@ def first_validation_window(windows: int, share: float) -> int:
     At least one window stands on either side of it, given two windows.
     """
     return min(max(round(windows * (1 - share)), 1), windows - 1)
+
+
+def validation_windows(train: Split, settings: Recurrent) -> Split:
+    """The last part of the train split: what every kind of model is validated on."""
+    parts = FitAndValidation.of(train.windows, train.window, settings)
+    return train.windows_in(slice(parts.validation_start, None))
 
 
 @dataclass(frozen=True)
@@ -83,12 +95,24 @@ class Split:
         """How many windows there are, M."""
         return window_count(len(self), self.window)
 
+    def windows_in(self, places: slice) -> Split:
+        """The split that holds just these windows (a slice without a step)."""
+        first, last, _ = places.indices(self.windows)
+        rows = slice(first, last + self.window.size + self.window.horizon - 1)
+        return Split(self.times[rows], self.measured[rows], self.features[rows], self.window)
+
     def inputs(self) -> npt.NDArray[np.float32]:
         """What a model sees: a view [M, W, F]."""
         view: npt.NDArray[np.float32] = np.lib.stride_tricks.sliding_window_view(
             self.features, self.window.size, axis=0
         )[: self.windows].transpose(0, 2, 1)
         return view
+
+    def target_windows(self) -> Floats:
+        """What was last known of the targets at each row of each window, raw units: a view [M, W, T]."""
+        view = np.lib.stride_tricks.sliding_window_view(self.known(), self.window.size, axis=0)
+        windows: Floats = view[: self.windows].transpose(0, 2, 1)
+        return windows
 
     def ahead(self, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The H rows after each cutoff, of any array of rows [N, K]: a view [M, H, K]."""

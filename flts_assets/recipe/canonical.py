@@ -69,4 +69,6 @@ def _plain(value: object) -> object:
         return int(value)
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
+    if isinstance(value, BaseModel):
+        return _section(value, frozenset())
     return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 TIME_COLUMN = "time"
@@ -24,11 +25,14 @@ RAW_COLUMNS: tuple[str, ...] = get_args(RawColumn)
 """down, up: bits in a grid step; rnti_count: users seen; mcs: modulation and coding scheme index;
 rb: share of resource blocks; var: variance within the step"""
 
-CALENDAR_COLUMNS: tuple[str, ...] = (
-    "min_of_day_sin",
-    "min_of_day_cos",
-    "day_of_week_sin",
-    "day_of_week_cos",
-    "day_of_year_sin",
-    "day_of_year_cos",
-)
+Cycle = Literal["min_of_day", "day_of_week", "day_of_year"]
+
+CYCLES: tuple[Cycle, ...] = get_args(Cycle)
+
+
+def calendar_columns(cycles: Sequence[Cycle]) -> tuple[str, ...]:
+    """Two columns a cycle: its sine and cosine."""
+    return tuple(f"{cycle}_{part}" for cycle in cycles for part in ("sin", "cos"))
+
+
+CALENDAR_COLUMNS: tuple[str, ...] = calendar_columns(CYCLES)

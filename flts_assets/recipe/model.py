@@ -25,13 +25,17 @@ from pydantic import (
 from typing_extensions import Self
 
 from flts_assets.recipe.canonical import canonical_json, sha256_hex
-from flts_assets.recipe.columns import RAW_COLUMNS, RawColumn
+from flts_assets.recipe.columns import CYCLES, RAW_COLUMNS, Cycle, RawColumn
 
 __all__ = [
+    "Backtest",
+    "CandidateType",
     "Data",
+    "Ensemble",
     "Evaluation",
     "Extra",
     "HandleNans",
+    "Intervals",
     "Lags",
     "ModelType",
     "Outliers",
@@ -41,11 +45,16 @@ __all__ = [
     "Recurrent",
     "Scaling",
     "TimeFeatures",
+    "Trees",
+    "Variant",
     "Window",
     "overlaid",
 ]
 
-ModelType = Literal["GRU", "LSTM", "PROPHET"]
+ModelType = Literal["GRU", "LSTM", "PROPHET", "TREES"]
+CandidateType = Literal["GRU", "LSTM", "PROPHET", "TREES", "ENSEMBLE"]
+"""what may be promoted"""
+ScalingMethod = Literal["MinMaxScaler", "StandardScaler", "LogMedianScaler", "SqrtScaler", "None"]
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -73,6 +82,16 @@ def _in_column_order(targets: tuple[RawColumn, ...]) -> tuple[RawColumn, ...]:
     if len(set(targets)) != len(targets):
         raise ValueError(f"targets repeat a column: {', '.join(targets)}")
     return tuple(sorted(targets, key=RAW_COLUMNS.index))
+
+
+def _each_once(models: tuple[ModelType, ...]) -> tuple[ModelType, ...]:
+    if len(set(models)) != len(models):
+        raise ValueError(f"models repeat one: {', '.join(models)}")
+    return tuple(sorted(models))
+
+
+def _in_cycle_order(cycles: tuple[Cycle, ...]) -> tuple[Cycle, ...]:
+    return tuple(cycle for cycle in CYCLES if cycle in cycles)
 
 
 Targets = Annotated[tuple[RawColumn, ...], Field(min_length=1), AfterValidator(_in_column_order)]
@@ -132,10 +151,11 @@ class Outliers(_Section):
 
 
 class Scaling(_Section):
-    """Fitted on train rows, column by column, calendar columns included."""
+    """Fitted on train rows, column by column."""
 
-    method: Literal["MinMaxScaler", "StandardScaler", "LogMedianScaler", "None"] = "MinMaxScaler"
-    """LogMedianScaler standardises log1p(x / median): bursts do not crush quiet hours"""
+    method: ScalingMethod = "MinMaxScaler"
+    """LogMedianScaler standardises log1p(x / median), SqrtScaler the square root: bursts do not crush
+    quiet hours. These two leave calendar columns as they are, the others scale them too"""
     fit_share: float = Field(default=1.0, gt=0, le=1)
     """fit on this first part of the train rows"""
     add_constant: float | None = None
@@ -148,9 +168,11 @@ class Scaling(_Section):
 
 
 class TimeFeatures(_Section):
-    """Sine and cosine of minute of day, day of week and day of year."""
+    """Sine and cosine of the row's place in each cycle."""
 
     enabled: bool = True
+    cycles: Annotated[tuple[Cycle, ...], AfterValidator(_in_cycle_order)] = CYCLES
+    """a cycle that the train rows do not span once is a clock without a return: leave it out"""
 
 
 class Lags(_Section):
@@ -166,6 +188,11 @@ class Lags(_Section):
             raise ValueError("enabled lags need n_lags of at least 1")
         return self
 
+    @property
+    def rows_lost(self) -> int:
+        """Leading rows that only serve as lags of later ones."""
+        return self.n_lags * self.step if self.enabled else 0
+
 
 class Extra(_Section):
     hash_salt: str = ""
@@ -178,6 +205,21 @@ class Window(_Section):
     size: int = Field(default=10, ge=1)
     horizon: int = Field(default=1, ge=1)
     targets: Targets = ("down",)
+
+
+class Variant(_Section):
+    """One of several kinds of nets that a GRU or LSTM is averaged from."""
+
+    predict: Literal["level", "change"] = "level"
+    change_decay: float = Field(default=0.0, ge=0, lt=1)
+    scaling: ScalingMethod | None = None
+    """what this net's columns are scaled by; None: as all others"""
+
+    @model_validator(mode="after")
+    def _decays_what_it_counts_from(self) -> Self:
+        if self.change_decay and self.predict != "change":
+            raise ValueError("change_decay has a meaning only with predict: change")
+        return self
 
 
 class Recurrent(_Section):
@@ -193,14 +235,57 @@ class Recurrent(_Section):
     validation_overlap: bool = True
     """validation windows may begin among the rows that are fitted on; else they begin after them"""
     shuffle: bool = True
+    initial_weights: Literal["torch", "published"] = "torch"
+    """torch's own, or those that the code of Perifanis et al. 2022 draws from the same seed"""
     predict: Literal["level", "change"] = "level"
     """the net's output: the scaled target itself, or its change from the window's last row"""
+    change_decay: float = Field(default=0.0, ge=0, lt=1)
+    """`change` counts from the window's mean with weights change_decay ** age; 0: the last row alone"""
+    loss: Literal["mse", "score"] = "mse"
+    """of a batch of scaled targets: mean squared error, or 0.5 RMSE + 0.3 MAE as the scores weigh them"""
     schedule: Literal["constant", "one_cycle"] = "constant"
     """one_cycle: the learning rate rises to `learning_rate`, then falls to nearly 0 (Smith 2018)"""
     gradient_clip: float | None = Field(default=None, gt=0)
     """the largest norm of a step's gradient"""
     patience: int | None = Field(default=None, ge=1)
     """stop after so many epochs without a better validation loss; None: never early"""
+    refit: bool = False
+    """once validated, fit again on all train windows: a whole one_cycle, or with a constant rate as many
+    epochs as the best one took"""
+    members: int = Field(default=1, ge=1)
+    """so many nets of different seeds, their forecasts averaged (Lakshminarayanan et al. 2017)"""
+    variants: tuple[Variant, ...] = ()
+    """so many nets of each of these kinds instead, all averaged"""
+
+    @model_validator(mode="after")
+    def _says_once_what_a_net_predicts(self) -> Self:
+        if self.variants and (self.predict, self.change_decay) != ("level", 0.0):
+            raise ValueError("give predict and change_decay to each of the variants")
+        Variant(predict=self.predict, change_decay=self.change_decay)
+        if self.variants == (Variant(),):
+            object.__setattr__(self, "variants", ())
+        return self
+
+    @property
+    def kinds(self) -> tuple[Variant, ...]:
+        """What is averaged, one kind at least."""
+        return self.variants or (Variant(predict=self.predict, change_decay=self.change_decay),)
+
+    @property
+    def nets(self) -> int:
+        """How many nets are averaged."""
+        return self.members * len(self.kinds)
+
+
+class Trees(_Section):
+    """Gradient-boosted trees: scikit-learn's HistGradientBoostingRegressor, its names."""
+
+    learning_rate: float = Field(default=0.03, gt=0, le=1)
+    max_iter: int = Field(default=250, ge=1)
+    max_leaf_nodes: int = Field(default=10, ge=2)
+    min_samples_leaf: int = Field(default=60, ge=1)
+    l2_regularization: float = Field(default=1.0, ge=0)
+    max_features: float = Field(default=0.3, gt=0, le=1)
 
 
 class ProphetSettings(_Section):
@@ -209,13 +294,72 @@ class ProphetSettings(_Section):
     n_changepoints: int = Field(default=25, ge=0)
     changepoint_prior_scale: float = Field(default=0.05, gt=0)
     seasonality_prior_scale: float = Field(default=10.0, gt=0)
+    max_rows: int = Field(default=100_000, ge=100)
+    """a longer history is fitted as the means of so many equal spans at most"""
+
+
+class Ensemble(_Section):
+    """A further candidate: the weighted mean of trained models' forecasts."""
+
+    members: tuple[ModelType, ...] = ()
+    """none: no ensemble"""
+    weights: Literal["equal", "validated"] = "equal"
+    """validated: the convex weights with the least squared error on validation windows"""
+
+    _sorted = field_validator("members")(_each_once)
+
+    @field_validator("members")
+    @classmethod
+    def _none_or_several(cls, members: tuple[ModelType, ...]) -> tuple[ModelType, ...]:
+        if len(members) == 1:
+            raise ValueError("an ensemble needs two models at least")
+        return members
+
+    @model_validator(mode="after")
+    def _nobody_to_weigh(self) -> Self:
+        """Weights of nothing are no other request."""
+        if not self.members:
+            object.__setattr__(self, "weights", "equal")
+        return self
+
+
+class Intervals(_Section):
+    """Conformal prediction intervals, calibrated on validation residuals."""
+
+    levels: tuple[Share, ...] = (0.9,)
+    """the shares of future values that the bands shall cover"""
+
+    @field_validator("levels")
+    @classmethod
+    def _ascending(cls, levels: tuple[float, ...]) -> tuple[float, ...]:
+        return tuple(sorted(set(levels)))
+
+
+class Backtest(_Section):
+    """Rolling origins on the train rows: an expanding window of rows to fit on, the next to forecast."""
+
+    cutoffs: int = Field(default=0, ge=0)
+    """0: no backtest"""
+    step: int = Field(default=720, ge=1)
+    """rows from one cutoff to the next; the last one stands so many rows before the end"""
+    refit: bool = True
+    """fit anew at every cutoff; else only at the first"""
+
+    @model_validator(mode="after")
+    def _nothing_to_step(self) -> Self:
+        """Steps of no backtest are no other request."""
+        if not self.cutoffs:
+            object.__setattr__(self, "step", 720)
+            object.__setattr__(self, "refit", True)
+        return self
 
 
 class Evaluation(_Section):
-    """How the leaderboard scores."""
+    """How the leaderboard scores and ranks."""
 
     rank_by: Literal["score", "rmse", "mae", "mse", "nrmse"] = "score"
     """score = 0.5 RMSE + 0.3 MAE + 0.2 MSE, in units of each target's train range"""
+    rank_on: Literal["test", "backtest"] = "test"
     targets: Targets | None = None
     """the targets that are averaged over; None: all"""
 
@@ -224,6 +368,13 @@ class Promotion(_Section):
     """What a winner must show before the pointer moves."""
 
     must_beat_persistence: bool = False
+    """refuse a winner whose interval against persistence does not lie above 0"""
+    confidence: Share = 0.95
+    """of the bootstrap intervals of differences between two models"""
+    block: int | None = Field(default=None, ge=1)
+    """windows that are drawn together; None: the cube root of their number, the horizon at least"""
+    tie: Literal["newest_start", "rank"] = "newest_start"
+    """who wins among models without a significant difference from the first"""
 
 
 class Recipe(_Section):
@@ -246,7 +397,11 @@ class Recipe(_Section):
     seed: int = Field(default=0, ge=0)
     """of weights, shuffling and whatever else draws numbers, sampling apart"""
     recurrent: Recurrent = Recurrent()
+    trees: Trees = Trees()
     prophet: ProphetSettings = ProphetSettings()
+    ensemble: Ensemble = Ensemble()
+    intervals: Intervals = Intervals()
+    backtest: Backtest = Backtest()
     evaluation: Evaluation = Evaluation()
     promotion: Promotion = Promotion()
 
@@ -257,12 +412,18 @@ class Recipe(_Section):
             raise ValueError(f"evaluation.targets are not forecast: {', '.join(sorted(unknown))}")
         return self
 
-    @field_validator("models")
-    @classmethod
-    def _sorted_models(cls, models: tuple[ModelType, ...]) -> tuple[ModelType, ...]:
-        if len(set(models)) != len(models):
-            raise ValueError(f"models repeat one: {', '.join(models)}")
-        return tuple(sorted(models))
+    @model_validator(mode="after")
+    def _ranks_by_what_it_makes(self) -> Self:
+        if self.evaluation.rank_on == "backtest" and not self.backtest.cutoffs:
+            raise ValueError("evaluation.rank_on is backtest: backtest.cutoffs must be 1 or more")
+        if self.backtest.cutoffs and self.backtest.step < self.window.horizon:
+            raise ValueError("backtest.step must be window.horizon or more")
+        untrained = set(self.ensemble.members) - set(self.models)
+        if untrained:
+            raise ValueError(f"ensemble.members are not trained: {', '.join(sorted(untrained))}")
+        return self
+
+    _sorted = field_validator("models")(_each_once)
 
     @property
     def canonical_json(self) -> str:

@@ -32,7 +32,7 @@ EXPERIMENTS: Final = (*MODEL_EXPERIMENTS, PIPELINE_EXPERIMENT)
 
 
 def experiment_of(model_type: str) -> str:
-    """Nets are tracked in `Default`, Prophet in `NonML`."""
+    """Prophet is tracked in `NonML`, everything else in `Default`."""
     return "NonML" if model_type == "PROPHET" else "Default"
 
 

@@ -11,11 +11,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from flts_assets.assets import models
+from flts_assets.assets import models, promotion
+from flts_assets.assets.backtest import BACKTEST
 from flts_assets.assets.models import MODEL_STAGES
 from flts_assets.assets.stage import PROCESSED
 from flts_assets.errors import TrackingError
 from flts_assets.forecasting.baselines import BASELINES
+from flts_assets.forecasting.leaderboard import Entry, Leaderboard
 from flts_assets.forecasting.preprocessing import FittedPreprocessing
 from flts_assets.recipe import CALENDAR_COLUMNS, RAW_COLUMNS, Recipe, load_recipe
 from flts_assets.stores.object_store import DATASET, MODEL_PROMOTION
@@ -29,9 +31,13 @@ pytestmark = pytest.mark.filterwarnings(
 
 HASH = "8999be31be63d86d0bfcd155ea74a56b6192a9dfa2490f077d019571a6deed1f"
 STAGES = (
-    *("raw_data", "processed_data", "gru_model", "lstm_model", "prophet_model"),
+    *("raw_data", "processed_data", "backtest"),
+    *("gru_model", "lstm_model", "prophet_model", "trees_model", "ensemble_model"),
     *("leaderboard", "promoted_model"),
 )
+NOT_ASKED_FOR = {"backtest", "trees_model", "ensemble_model"}
+"""by the 50-row recipe"""
+ASKED_FOR = tuple(name for name in STAGES if name not in NOT_ASKED_FOR)
 DATA_STAGES = ("raw_data", "processed_data")
 PNG = "data:image/png;base64,iVBOR"
 SMALL = {"hidden_size": 4, "num_layers": 1, "max_epochs": 2}
@@ -187,8 +193,12 @@ def test_every_asset_tells_recipe_hash_cost_and_where_its_outputs_stand(first: R
         metadata = first.metadata(name)
         assert metadata["recipe"] == "sample50"
         assert metadata["config_hash"] == HASH
-        assert metadata["cached"] is False
         assert first.materialized[name].partition == HASH
+        if name in NOT_ASKED_FOR:
+            assert metadata["note"].startswith("nothing to do for this recipe: ")
+            assert "outputs" not in metadata
+            continue
+        assert metadata["cached"] is False
         if name != "promoted_model":
             assert f"/{HASH}/{name}/" in metadata["outputs"]
             assert "bytes" in metadata["outputs_size"]
@@ -225,7 +235,7 @@ def test_model_assets_tell_run_scores_and_pictures(first: Run, model_type: str) 
     assert PNG in metadata["forecast versus actual on validation rows"]
     if model_type != "PROPHET":
         assert PNG in metadata["loss curve"]
-        assert 1 <= metadata["best_epoch"] <= 10
+        assert 1 <= int(metadata["best_epoch"]) <= 10
 
 
 def test_leaderboard_ranks_three_models_and_all_baselines_on_one_scale(
@@ -250,6 +260,13 @@ def test_leaderboard_asset_tells_table_winner_and_pictures(
     rows = [row.data for row in metadata["leaderboard"].records]
     assert [row["name"] for row in rows] == [entry.name for entry in board.entries]
     assert {"rank", "score", "rmse", "mae", "skill", "fit_s", "predict_s"} < set(rows[0])
+    by_name = {row["name"]: row for row in rows}
+    assert by_name["persistence"]["before_persistence"] == ""
+    for entry in board.models:
+        row = by_name[entry.name]
+        assert row["before_persistence"] == str(entry.before_persistence)
+        assert row["behind_best"] == str(entry.behind_best or "")
+        assert row["coverage"] == f"90%: {entry.coverage['0.9']:.1%}"
     assert metadata["best_model"] == board.models[0].name
     assert metadata["best_score"] == board.models[0].scores.score
     assert metadata["test_windows"] == 40
@@ -265,14 +282,25 @@ def test_test_scores_of_the_leaderboard_stand_in_each_models_mlflow_run(
         metrics = deployment.platform.tracking.client.get_run(entry.run_id).data.metrics
         assert metrics["test_score"] == pytest.approx(entry.scores.score, rel=1e-12)
         assert metrics["test_skill"] == pytest.approx(entry.skill, rel=1e-12)
+        assert metrics["test_coverage_0.9"] == pytest.approx(entry.coverage["0.9"], rel=1e-12)
 
 
-def test_pointer_names_the_best_model_with_the_fields_of_the_reference(
+def newest_of_the_best(board: Leaderboard) -> Entry:
+    """The last one to start among the models that are not significantly behind the first."""
+    started = {
+        entry.trained.started_at: entry
+        for entry in board.models
+        if entry.trained and not (entry.behind_best and entry.behind_best.significant)
+    }
+    return started[max(started)]
+
+
+def test_pointer_names_the_newest_of_the_best_with_the_fields_of_the_reference(
     deployment: Deployment, sample50: Recipe, first: Run
 ) -> None:
     key = f"global/{HASH}/current.json"
     pointer = json.loads(deployment.platform.store.get(MODEL_PROMOTION, key))
-    best = deployment.board(sample50).models[0]
+    best = newest_of_the_best(deployment.board(sample50))
     assert (
         pointer.items()
         >= {
@@ -308,8 +336,9 @@ def test_promotion_asset_tells_the_pointer_and_its_history(first: Run) -> None:
 def test_data_version_of_each_asset_is_a_fingerprint_of_its_own(first: Run) -> None:
     versions = first.data_versions
     assert tuple(versions) == STAGES
+    assert {versions.pop(name) for name in NOT_ASKED_FOR} == {"not-in-recipe"}
     assert all(len(version) == 64 for version in versions.values())
-    assert len(set(versions.values())) == len(STAGES)
+    assert len(set(versions.values())) == len(ASKED_FOR)
 
 
 def test_dagster_run_is_tagged_with_recipe_and_mlflow_runs(
@@ -336,15 +365,18 @@ def again(deployment: Deployment, sample50: Recipe, first: Run) -> Run:
 
 
 def test_second_run_computes_nothing_and_says_so(again: Run) -> None:
-    assert [event["stage"] for event in again.named("skip_idempotent")] == list(STAGES)
-    assert {event["event"] for event in again.events} == {"skip_idempotent"}
+    assert [event["stage"] for event in again.named("skip_idempotent")] == list(ASKED_FOR)
+    assert {event["stage"] for event in again.named("skip_not_in_recipe")} == NOT_ASKED_FOR
+    assert {event["event"] for event in again.events} == {"skip_idempotent", "skip_not_in_recipe"}
 
 
 def test_second_run_materialises_every_asset_again_as_it_was(first: Run, again: Run) -> None:
     assert tuple(again.materialized) == STAGES
     assert again.data_versions == first.data_versions
-    for name in STAGES:
+    for name in ASKED_FOR:
         assert again.metadata(name) == {**first.metadata(name), "cached": True}
+    for name in NOT_ASKED_FOR:
+        assert again.metadata(name) == first.metadata(name)
 
 
 def files_of_its_own(deployment: Deployment, recipe: Recipe, real_data: Path, name: str) -> Recipe:
@@ -372,7 +404,7 @@ def test_changed_digit_recomputes_every_stage(
     assert len(after.named("train_complete")) == 1
     assert len(after.metadata("promoted_model")["history"].records) == 2
     kept = {name for name in STAGES if before.data_versions[name] == after.data_versions[name]}
-    assert kept == {"lstm_model", "prophet_model"}  # not in this recipe
+    assert kept == {"lstm_model", "prophet_model"} | NOT_ASKED_FOR
 
 
 def test_appended_row_is_seen(deployment: Deployment, small: Recipe, real_data: Path) -> None:
@@ -460,10 +492,52 @@ def test_recipe_without_prophet_runs_and_its_asset_says_so(
     run = deployment.run(recipe)
     assert run.result.success, run.failures
     assert tuple(run.materialized) == STAGES
-    assert "not among this recipe's models: GRU, LSTM" in run.metadata("prophet_model")["note"]
+    assert run.metadata("prophet_model")["note"] == (
+        "nothing to do for this recipe: PROPHET is not among its models: GRU, LSTM"
+    )
     assert {entry.name for entry in deployment.board(recipe).models} == {"GRU", "LSTM"}
     assert {run.info.run_name for run in deployment.mlflow_runs(recipe)} >= {"GRU", "LSTM"}
     assert "PROPHET" not in {run.info.run_name for run in deployment.mlflow_runs(recipe)}
+
+
+def test_recipe_with_trees_ensemble_and_backtest_is_ranked_on_the_backtest(
+    deployment: Deployment, small: Recipe
+) -> None:
+    recipe = small.updated(
+        {
+            "models": ["GRU", "TREES"],
+            "trees": {"max_iter": 5, "min_samples_leaf": 5},
+            "ensemble": {"members": ["GRU", "TREES"], "weights": "validated"},
+            "backtest": {"cutoffs": 2, "step": 10},
+            "evaluation": {"rank_on": "backtest"},
+        }
+    )
+    run = deployment.run(recipe)
+    assert run.result.success, run.failures
+    board = deployment.board(recipe)
+    assert {entry.name for entry in board.models} == {"GRU", "TREES", "ENSEMBLE"}
+    scores = [entry.ranked_by(board) for entry in board.entries]
+    assert scores == [entry.backtest for entry in board.entries]
+    assert [one.score for one in scores] == sorted(one.score for one in scores)
+    assert sum(run.metadata("ensemble_model")["weights"].values()) == pytest.approx(1)
+    backtest = run.metadata("backtest")
+    assert (backtest["cutoffs"], backtest["windows"]) == (2, 20)
+    assert {row.data["model"] for row in backtest["scores"].records} == {
+        *BASELINES,
+        *("GRU", "TREES", "ENSEMBLE"),
+    }
+    content = deployment.platform.artifacts.read(
+        deployment.manifest(recipe, BACKTEST), "backtest.parquet"
+    )
+    assert pq.read_metadata(io.BytesIO(content)).num_rows == 20 * len(board.entries)
+    tracked = {run.info.run_name for run in deployment.mlflow_runs(recipe)}
+    assert tracked >= {"GRU", "TREES", "ENSEMBLE"}
+    assert run.metadata("promoted_model")["model_type"] == newest_of_the_best(board).name
+    again = deployment.run(recipe)
+    not_asked_for = {"lstm_model", "prophet_model"}
+    assert {event["stage"] for event in again.named("skip_idempotent")} == (
+        set(STAGES) - not_asked_for
+    )
 
 
 # --- clear failures ------------------------------------------------------------------------------
@@ -527,6 +601,31 @@ def test_raw_file_that_changed_after_raw_data_is_refused_by_processed_data(
     assert failure.startswith("Between.csv: changed after raw_data was materialised")
     assert "remedy: materialise raw_data again" in failure
     assert deployment.run(recipe, *DATA_STAGES).result.success
+
+
+def test_gate_that_refuses_leaves_the_pointer_where_it_was_and_says_why(
+    deployment: Deployment, small: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = small.updated(
+        {
+            "recurrent": {"learning_rate": 1e-9},
+            "promotion": {"must_beat_persistence": True},
+        }
+    )
+    refused = deployment.run(recipe)
+    assert refused.failures.keys() == {"promoted_model"}
+    pointer = deployment.platform.pointer(recipe.config_hash)
+    assert pointer.read() is None
+
+    with monkeypatch.context() as lenient:
+        lenient.setattr(promotion, "choose", lambda board, _rules: (board.models[0], "test"))
+        assert deployment.run(recipe, "promoted_model").result.success
+    champion = pointer.read()
+    failure = deployment.run(recipe, "promoted_model", force=True).failures["promoted_model"]
+    assert failure.startswith("the best model, GRU, does not beat persistence")
+    assert "remedy: the pointer stays where it was" in failure
+    assert champion is not None
+    assert pointer.read() == champion
 
 
 def refuse(*_arguments: object, **_options: object) -> None:

@@ -18,15 +18,16 @@ from flts_assets.recipe import Recipe
 
 __all__ = ["demo_dataset", "demo_recipe", "first_validation_window", "real_dataset", "silent"]
 
-TINY = {"hidden_size": 8, "max_epochs": 2, "batch_size": 16}
+TINY = {
+    "recurrent": {"hidden_size": 8, "max_epochs": 2, "batch_size": 16},
+    "trees": {"max_iter": 12, "min_samples_leaf": 5},
+}
 
 
 def demo_recipe(**changes: object) -> Recipe:
-    """DemoCell with nets that train in a moment, and nested changes to that."""
+    """DemoCell with models that train in a moment, and nested changes to that."""
     names = {"train_file": "DemoCell.csv", "test_file": "DemoCell_test.csv"}
-    return Recipe.model_validate({"name": "demo", "data": names, "recurrent": TINY}).updated(
-        changes
-    )
+    return Recipe.model_validate({"name": "demo", "data": names, **TINY}).updated(changes)
 
 
 def demo_dataset(recipe: Recipe, train_rows: int = 80, test_rows: int = 40) -> Dataset:

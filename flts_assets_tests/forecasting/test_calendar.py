@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flts_assets.forecasting.calendar import calendar_features
-from flts_assets.recipe import CALENDAR_COLUMNS
+from flts_assets.recipe.columns import CALENDAR_COLUMNS, CYCLES, Cycle, calendar_columns
 
 MOMENTS = st.datetimes(datetime(1980, 1, 1), datetime(2100, 1, 1))
 
@@ -34,6 +34,18 @@ def test_features_equal_a_naive_loop(moments: list[datetime]) -> None:
     features = calendar_features(pd.DatetimeIndex(moments))
     expected = np.array([naive(moment) for moment in moments]).reshape(len(moments), 6)
     np.testing.assert_allclose(features, expected, rtol=0, atol=1e-12)
+
+
+@given(moments=st.lists(MOMENTS, min_size=6, max_size=6), cycles=st.permutations(CYCLES))
+@settings(max_examples=20, deadline=None)
+def test_asked_cycles_come_in_their_order_at_times_of_any_shape(
+    moments: list[datetime], cycles: list[Cycle]
+) -> None:
+    asked = cycles[:2]
+    times = pd.DatetimeIndex(moments).to_numpy().reshape(2, 3)
+    columns = [CALENDAR_COLUMNS.index(name) for name in calendar_columns(asked)]
+    expected = calendar_features(pd.DatetimeIndex(moments))[:, columns].reshape(2, 3, 4)
+    np.testing.assert_array_equal(calendar_features(times, asked), expected)
 
 
 @pytest.mark.parametrize(

@@ -18,16 +18,18 @@ from flts_assets.errors import ArtifactError, RawDataError
 from flts_assets.forecasting.dataset import Dataset
 from flts_assets.forecasting.demo_cell import demo_cell
 from flts_assets.forecasting.forecaster import (
+    Forecaster,
     ModelCard,
-    RecurrentForecaster,
     check_example,
     example_of,
     load_forecaster,
 )
+from flts_assets.forecasting.net_kinds import NET_KINDS, net_kinds
 from flts_assets.forecasting.recurrent_net import RecurrentNet
 from flts_assets.forecasting.recurrent_onnx import to_onnx
 from flts_assets.forecasting.training import train_model
 from flts_assets.recipe import ModelType, Recipe
+from flts_assets.recipe.model import Scaling
 from flts_assets_tests.forecasting.datasets import (
     baseline_forecasts,
     demo_dataset,
@@ -48,6 +50,17 @@ RECIPES: dict[str, dict[str, Any]] = {
         "window": {"horizon": 2, "targets": ["down", "up"]},
         "scaling": {"method": "LogMedianScaler", "fit_share": 0.8},
         "recurrent": {"predict": "change", "schedule": "one_cycle", "gradient_clip": 1.0},
+    },
+    "averaged kinds of nets": {
+        "window": {"targets": ["down", "up"]},
+        "recurrent": {
+            "members": 2,
+            "refit": True,
+            "variants": [
+                {"scaling": "LogMedianScaler"},
+                {"predict": "change", "change_decay": 0.5, "scaling": "SqrtScaler"},
+            ],
+        },
     },
 }
 
@@ -122,6 +135,14 @@ def test_saved_model_reproduces_its_recorded_forecast(model: Saved) -> None:
     check_example(load_forecaster(model.files, 1), model.files["example.json"], tolerance=1e-9)
 
 
+@pytest.mark.parametrize("kind", ["PROPHET"], indirect=True)
+def test_prophet_says_the_same_of_a_moment_from_every_cutoff(kind: ModelType) -> None:
+    model = saved(kind, "wide")
+    forecasts = load_forecaster(model.files, 1).forecast(model.data.test)
+    np.testing.assert_array_equal(forecasts[1:, 0], forecasts[:-1, 1])
+    np.testing.assert_array_equal(forecasts[1:, 1], forecasts[:-1, 2])
+
+
 def test_altered_weights_do_not_reproduce_the_recorded_forecast(
     kind: ModelType, default: Saved
 ) -> None:
@@ -143,9 +164,9 @@ def test_altered_weights_do_not_reproduce_the_recorded_forecast(
 
 @pytest.mark.parametrize("kind", ["GRU"], indirect=True)
 def test_altered_preprocessing_does_not_reproduce_the_recorded_forecast(default: Saved) -> None:
-    fitted = json.loads(default.files["preprocessing.json"])
-    fitted["scales"][3]["scale"] *= 2
-    altered = {**default.files, "preprocessing.json": json.dumps(fitted).encode()}
+    kinds = json.loads(default.files["nets.json"])
+    kinds[0]["preprocessing"]["scales"][3]["scale"] *= 2
+    altered = {**default.files, "nets.json": json.dumps(kinds).encode()}
     with pytest.raises(ArtifactError):
         check_example(load_forecaster(altered, 1), default.files["example.json"])
 
@@ -183,23 +204,35 @@ def test_recorded_forecast_that_is_not_finite_is_never_reproduced(default: Saved
         check_example(load_forecaster(default.files, 1), json.dumps(example).encode())
 
 
-@pytest.mark.parametrize("method", ["MinMaxScaler", "StandardScaler", "LogMedianScaler", "None"])
-@pytest.mark.parametrize("kind", ["GRU", "LSTM"], indirect=True)
-def test_net_of_zero_weights_that_predicts_the_change_is_persistence(
-    kind: ModelType, method: str
-) -> None:
+def untrained(kind: ModelType, method: str, decay: float = 0.0) -> tuple[Forecaster, Dataset]:
+    """A net that predicts no change at all, whatever it sees."""
     recipe = demo_recipe(
         window={"size": 6, "horizon": 3, "targets": ["down", "up"]},
         scaling={"method": method, "add_constant": 1.0},
-        recurrent={"predict": "change"},
+        recurrent={"predict": "change", "change_decay": decay},
     )
     data = demo_dataset(recipe)
     features = data.train.features.shape[1]
     net = RecurrentNet(kind, features, recipe.window, recipe.recurrent)
     weights = {name: np.zeros(value.shape, "f4") for name, value in net.state_dict().items()}
-    onnx = to_onnx(kind, weights, recipe.window, features, recipe.recurrent)
-    card = ModelCard(model_type=kind, window=recipe.window, predict="change", settings={})
-    forecaster = RecurrentForecaster(onnx, data.preprocessing, card, 1)
+    onnx = to_onnx(kind, [weights], recipe.window, features, recipe.recurrent)
+    card = ModelCard(model_type=kind, window=recipe.window, settings={})
+    kinds = net_kinds(recipe, data.train, data.preprocessing)
+    files = {
+        "model.json": card.model_dump_json().encode(),
+        "model.onnx": onnx,
+        "nets.json": NET_KINDS.dump_json(kinds),
+        "preprocessing.json": data.preprocessing.model_dump_json().encode(),
+    }
+    return load_forecaster(files, 1), data
+
+
+@pytest.mark.parametrize("method", get_args(Scaling.model_fields["method"].annotation))
+@pytest.mark.parametrize("kind", ["GRU", "LSTM"], indirect=True)
+def test_net_of_zero_weights_that_predicts_the_change_is_persistence(
+    kind: ModelType, method: str
+) -> None:
+    forecaster, data = untrained(kind, method)
     units = np.array(data.preprocessing.target_ranges)
     persistence = baseline_forecasts("persistence", data)
     np.testing.assert_allclose(
@@ -212,6 +245,16 @@ def test_net_of_zero_weights_that_predicts_the_change_is_persistence(
     )
 
 
+def test_change_is_counted_from_the_mean_whose_weights_decay_with_age() -> None:
+    forecaster, data = untrained("GRU", "None", decay=0.7)
+    forecasts = forecaster.forecast(data.test)
+    ages = [0.7**age for age in (5, 4, 3, 2, 1, 0)]
+    for window in (0, 13, data.test.windows - 1):
+        rows = data.test.measured[window : window + 6]
+        mean = sum(age * row for age, row in zip(ages, rows, strict=True)) / sum(ages)
+        np.testing.assert_allclose(forecasts[window], [mean] * 3, rtol=2e-6)
+
+
 def test_number_of_threads_changes_nothing_that_matters(default: Saved) -> None:
     one, two = (load_forecaster(default.files, threads) for threads in (1, 2))
     np.testing.assert_allclose(
@@ -219,9 +262,13 @@ def test_number_of_threads_changes_nothing_that_matters(default: Saved) -> None:
     )
 
 
-@pytest.mark.parametrize("kind", ["LSTM"], indirect=True)
-def test_recurrent_model_is_served_without_torch_prophet_or_dagster(
-    default: Saved, tmp_path: Path
+@pytest.mark.parametrize(
+    ("kind", "needed"),
+    [("LSTM", ["onnxruntime"]), ("TREES", ["onnxruntime"]), ("PROPHET", [])],
+    indirect=["kind"],
+)
+def test_model_is_served_without_torch_prophet_or_dagster(
+    default: Saved, needed: list[str], tmp_path: Path
 ) -> None:
     for name, content in default.files.items():
         (tmp_path / name).write_bytes(content)
@@ -238,4 +285,4 @@ print(sorted(heavy & set(sys.modules)))
     done = subprocess.run(
         [sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True
     )
-    assert done.stdout.splitlines() == ["[]", "['onnxruntime']"]
+    assert done.stdout.splitlines() == ["[]", str(needed)]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from flts_assets.errors import TrainingError
-from flts_assets.forecasting.metrics import Scores, score
+from flts_assets.forecasting.metrics import Scores, measures_of, score, sums_of
 from flts_assets_tests.forecasting.datasets import baseline_forecasts, real_dataset
 
 TARGETS = ("down", "up")
@@ -78,6 +78,26 @@ def test_error_of_one_tenth_of_the_range_everywhere_scores_as_expected() -> None
     assert scores.score == pytest.approx(0.05 + 0.03 + 0.002)
     assert scores.nrmse == pytest.approx((10 / 50 + 0.5 / 2) / 2)
     assert scores.raw_rmse == pytest.approx({"down": 10, "up": 0.5})
+
+
+def test_measures_of_many_draws_of_windows_are_those_of_each_draw() -> None:
+    random = np.random.default_rng(0)
+    actuals = random.random((9, 3, 2))
+    actuals[random.random(actuals.shape) < 0.2] = np.nan
+    forecasts, ranges = random.random((9, 3, 2)), (2.0, 5.0)
+    sums = sums_of(actuals, forecasts)
+    draws = random.integers(9, size=(4, 6))
+    measures = measures_of(sums[draws].sum(axis=1), np.array(ranges))
+    for place, draw in enumerate(draws):
+        scores = score(actuals[draw], forecasts[draw], TARGETS, ranges)
+        assert {name: values[place] for name, values in measures.items()} == pytest.approx(
+            scores.measures()
+        )
+
+
+def test_nrmse_is_infinite_where_a_mean_is_zero_and_warns_of_nothing() -> None:
+    sums = sums_of(np.zeros(SHAPE), np.ones(SHAPE)).sum(axis=0)
+    assert measures_of(sums, np.ones(2))["nrmse"] == np.inf
 
 
 def test_forecast_of_what_was_not_measured_costs_nothing() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 import statistics
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from flts_assets.forecasting.dataset import prepare
 from flts_assets.forecasting.demo_cell import demo_cell
 from flts_assets.forecasting.preprocessing import FittedPreprocessing, fit_preprocessing
 from flts_assets.recipe import RAW_COLUMNS, Recipe
+from flts_assets.recipe.model import Scaling
 from flts_assets_tests.forecasting.datasets import demo_recipe, real_dataset
 
 SEVENTEEN = [
@@ -44,7 +45,9 @@ RECIPES: dict[str, dict[str, Any]] = {
     "shifted": {"scaling": {"add_constant": 2.5}},
     "without calendar": {"time_features": {"enabled": False}},
     "lagged": {"lags": {"enabled": True, "n_lags": 2, "step": 3}},
+    "without year and week": {"time_features": {"cycles": ["min_of_day"]}},
     "log space": {"scaling": {"method": "LogMedianScaler"}},
+    "root space": {"scaling": {"method": "SqrtScaler"}, "time_features": {"cycles": []}},
     "fitted on a share": {"scaling": {"fit_share": 0.4}},
     "lagged, fitted on a share": {
         "scaling": {"method": "LogMedianScaler", "fit_share": 0.55},
@@ -61,6 +64,9 @@ RECIPES: dict[str, dict[str, Any]] = {
         "lags": {"enabled": True, "n_lags": 3},
     },
 }
+every_method = pytest.mark.parametrize(
+    "method", get_args(Scaling.model_fields["method"].annotation)
+)
 every_recipe = pytest.mark.parametrize("changes", RECIPES.values(), ids=RECIPES)
 
 
@@ -83,13 +89,14 @@ def naive(train: pd.DataFrame, rows: pd.DataFrame, recipe: Recipe) -> list[list[
                 continue
             line = [column[row] for column in cells]
             if recipe.time_features.enabled:
-                for position, period in (
-                    (60 * moment.hour + moment.minute, 1440),
-                    (moment.weekday(), 7),
-                    (moment.dayofyear, 365.25),
+                for cycle, position, period in (
+                    ("min_of_day", 60 * moment.hour + moment.minute, 1440),
+                    ("day_of_week", moment.weekday(), 7),
+                    ("day_of_year", moment.dayofyear, 365.25),
                 ):
                     angle = 2 * math.pi * position / period
-                    line += [math.sin(angle), math.cos(angle)]
+                    if cycle in recipe.time_features.cycles:
+                        line += [math.sin(angle), math.cos(angle)]
             line += [column[row - shift] for shift in shifts for column in cells]
             result.append(line)
         return result
@@ -97,18 +104,24 @@ def naive(train: pd.DataFrame, rows: pd.DataFrame, recipe: Recipe) -> list[list[
     scaled = [list(line) for line in expanded(rows)]
     fitted_on = expanded(train)
     fitted_on = fitted_on[: int(recipe.scaling.fit_share * len(fitted_on))]
-    calendar = range(11, 17) if recipe.time_features.enabled else ()
+    cycles = recipe.time_features.cycles if recipe.time_features.enabled else ()
+    calendar = range(11, 11 + 2 * len(cycles))
     for place in range(len(scaled[0])):
         column = [line[place] for line in fitted_on]
         offset, scale = 0.0, 1.0
         if recipe.scaling.method == "LogMedianScaler" and place not in calendar:
-            median = statistics.median(column) or 1.0
+            median = statistics.median(column) or statistics.mean(column) or 1.0
             for line in fitted_on + scaled:
                 line[place] = math.log1p(max(line[place], 0) / median)
             column = [line[place] for line in fitted_on]
+        if recipe.scaling.method == "SqrtScaler" and place not in calendar:
+            for line in fitted_on + scaled:
+                line[place] = math.sqrt(max(line[place], 0))
+            column = [line[place] for line in fitted_on]
         if recipe.scaling.method == "MinMaxScaler":
             offset, scale = min(column), max(column) - min(column)
-        if recipe.scaling.method in ("StandardScaler", "LogMedianScaler"):
+        bent = recipe.scaling.method in ("LogMedianScaler", "SqrtScaler")
+        if recipe.scaling.method == "StandardScaler" or (bent and place not in calendar):
             offset, scale = float(np.mean(column)), float(np.std(column))
         for line in scaled:
             line[place] = (line[place] - offset) / scale
@@ -158,7 +171,7 @@ def test_everything_is_fitted_on_train_rows_only(changes: dict[str, Any]) -> Non
     assert of_other_rows.target_ranges != fitted.target_ranges
 
 
-@pytest.mark.parametrize("method", ["MinMaxScaler", "StandardScaler", "LogMedianScaler", "None"])
+@every_method
 def test_constant_column_becomes_zero_and_divides_nothing_by_zero(method: str) -> None:
     train, test = demo_cell(60, 20)
     train["mcs_up"] = test["mcs_up"] = 3.0
@@ -226,41 +239,56 @@ def test_inverse_of_log_space_holds_for_any_measured_values(
     train["down"] = values
     fitted = fit_preprocessing(train, demo_recipe(scaling=scaling))
     scaled = fitted.transform(train)[:, fitted.target_places]
-    median = statistics.median(value + (add_constant or 0) for value in values) or 1.0
+    added = [value + (add_constant or 0) for value in values]
+    median = statistics.median(added) or statistics.mean(added) or 1.0
     np.testing.assert_allclose(
         fitted.inverse_targets(scaled)[:, 0], values, rtol=2e-5, atol=2e-5 * median
     )
 
 
-def test_column_that_is_mostly_zero_has_a_median_of_one_in_log_space() -> None:
+@pytest.mark.parametrize("zeros", [40, 60])
+def test_column_that_is_mostly_zero_is_told_by_its_mean_in_log_space(zeros: int) -> None:
     train, test = demo_cell(60, 20)
-    train.iloc[:40, 0] = 0.0
+    train.iloc[:zeros, 0] = 0.0
     fitted = fit_preprocessing(train, demo_recipe(scaling={"method": "LogMedianScaler"}))
-    assert fitted.scales[0].median == 1
-    logs = np.log1p(train["down"].to_numpy())
-    expected = (np.log1p(test["down"].to_numpy()) - logs.mean()) / logs.std()
+    mean = train["down"].mean() or 1.0
+    assert fitted.scales[0].median == pytest.approx(mean)
+    logs = np.log1p(train["down"].to_numpy() / mean)
+    expected = (np.log1p(test["down"].to_numpy() / mean) - logs.mean()) / (logs.std() or 1.0)
     np.testing.assert_allclose(fitted.transform(test)[:, 0], expected, rtol=1e-5)
 
 
-def test_log_space_leaves_the_calendar_standardised() -> None:
+@pytest.mark.parametrize("method", ["LogMedianScaler", "SqrtScaler"])
+def test_inverse_from_log_and_root_space_is_never_below_zero(method: str) -> None:
+    train, _ = demo_cell(60, 20)
+    fitted = fit_preprocessing(train, demo_recipe(scaling={"method": method}))
+    raw = fitted.inverse_targets(np.linspace(-50, 2, 200)[:, None])
+    assert raw.min() == 0
+    assert (np.diff(raw[:, 0]) >= 0).all()
+
+
+@pytest.mark.parametrize("method", ["LogMedianScaler", "SqrtScaler"])
+def test_log_and_root_space_leave_the_calendar_as_it_is(method: str) -> None:
     train, test = demo_cell(60, 20)
-    logs, plain = (
-        fit_preprocessing(train, demo_recipe(scaling={"method": method}))
-        for method in ("LogMedianScaler", "StandardScaler")
+    bent, plain = (
+        fit_preprocessing(train, demo_recipe(scaling={"method": name})) for name in (method, "None")
     )
-    assert all(scale.median is not None for scale in logs.scales[:11])
-    assert logs.scales[11:] == plain.scales[11:]
-    np.testing.assert_array_equal(logs.transform(test)[:, 11:], plain.transform(test)[:, 11:])
+    assert all(scale.root or scale.median is not None for scale in bent.scales[:11])
+    assert bent.scales[11:] == plain.scales[11:]
+    np.testing.assert_array_equal(bent.transform(test)[:, 11:], plain.transform(test)[:, 11:])
 
 
-def test_value_below_zero_counts_as_zero_in_log_space() -> None:
+@pytest.mark.parametrize("method", ["LogMedianScaler", "SqrtScaler"])
+def test_value_below_zero_counts_as_zero_in_log_and_root_space(method: str) -> None:
     train, test = demo_cell(60, 20)
-    fitted = fit_preprocessing(train, demo_recipe(scaling={"method": "LogMedianScaler"}))
+    fitted = fit_preprocessing(train, demo_recipe(scaling={"method": method}))
     below, nothing = test.assign(down=-5.0), test.assign(down=0.0)
     np.testing.assert_array_equal(fitted.transform(below), fitted.transform(nothing))
 
 
-@pytest.mark.parametrize("method", ["MinMaxScaler", "StandardScaler", "LogMedianScaler"])
+@pytest.mark.parametrize(
+    "method", ["MinMaxScaler", "StandardScaler", "LogMedianScaler", "SqrtScaler"]
+)
 @pytest.mark.parametrize(("lags", "rows"), [({}, 30), ({"enabled": True, "n_lags": 10}, 35)])
 def test_rows_after_the_fitted_share_do_not_move_the_scales(
     method: str, lags: dict[str, Any], rows: int
@@ -282,6 +310,36 @@ def test_last_rows_alone_are_transformed_as_among_all(changes: dict[str, Any]) -
     needed = 10 + fitted.rows_lost
     np.testing.assert_array_equal(
         fitted.transform(test.iloc[-needed:]), fitted.transform(test)[-10:]
+    )
+
+
+@every_recipe
+def test_many_series_of_values_are_transformed_as_each_alone(changes: dict[str, Any]) -> None:
+    train, test = demo_cell(60, 40)
+    fitted = fit_preprocessing(train, demo_recipe(**changes))
+    parts = [test.iloc[start : start + 15] for start in (0, 7, 25)]
+    values = np.stack([part[list(RAW_COLUMNS)].to_numpy() for part in parts])
+    times = np.stack([part.index.to_numpy() for part in parts])
+    expected = np.stack([fitted.transform(part) for part in parts])
+    np.testing.assert_array_equal(fitted.transform_values(values, times), expected)
+
+
+@every_method
+@every_recipe
+def test_scales_fitted_on_scaled_rows_are_those_fitted_on_raw_ones(
+    changes: dict[str, Any], method: str
+) -> None:
+    train, test = demo_cell(60, 40)
+    recipe = demo_recipe(**changes)
+    fitted = fit_preprocessing(train, recipe)
+    expected = fit_preprocessing(train, recipe.updated({"scaling": {"method": method}}))
+    share = recipe.scaling.fit_share
+    found = fitted.with_scaling(method, fitted.transform(train), share)
+    assert found.scaler_type == method
+    scaled = expected.transform(test)
+    np.testing.assert_allclose(found.transform(test), scaled, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        expected.rescaled_like(fitted, fitted.transform(test)), scaled, rtol=1e-5, atol=1e-5
     )
 
 

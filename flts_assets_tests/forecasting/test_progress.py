@@ -1,10 +1,21 @@
 from __future__ import annotations
 
+import threading
 import time
+from dataclasses import replace
 
 import pytest
 
-from flts_assets.forecasting.progress import Ticker
+from flts_assets.forecasting.progress import Epoch, Progress, Ticker, repeated
+
+HALF = Progress(
+    epoch=1,
+    epochs=2,
+    done=0.5,
+    windows_per_s=0.0,
+    remaining_s=60.0,
+    finished=Epoch(1, 0.5, 0.4, 1.0),
+)
 
 
 def test_ticker_is_due_once_a_period_and_not_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -16,3 +27,40 @@ def test_ticker_is_due_once_a_period_and_not_at_the_start(monkeypatch: pytest.Mo
         if ticker.due():
             due.append(seconds)
     assert due == [2.5, 4.6, 20.0, 22.5]
+
+
+def test_last_news_of_silent_work_are_told_again_and_again() -> None:
+    told: list[Progress] = []
+    thrice = threading.Event()
+
+    def report(progress: Progress) -> None:
+        told.append(progress)
+        if len(told) == 4:
+            thrice.set()
+
+    threads = threading.active_count()
+    with repeated(report, period_s=0.02) as tell:
+        tell(HALF)
+        assert thrice.wait(timeout=10)
+    assert threading.active_count() == threads, "nothing is told any more"
+    first, *again = told
+    assert first == HALF
+    assert {replace(one, remaining_s=0.0) for one in again} == {
+        replace(HALF, remaining_s=0.0, finished=None)
+    }
+    remaining = [one.remaining_s for one in told]
+    assert remaining == sorted(set(remaining), reverse=True), "less each time"
+    assert remaining[-1] >= 0
+
+
+def test_news_that_come_in_time_are_told_once_and_none_are_made_up() -> None:
+    told: list[Progress] = []
+    threads = threading.active_count()
+    with repeated(told.append):
+        pass
+    with pytest.raises(KeyError), repeated(told.append) as tell:
+        tell(HALF)
+        tell(HALF)
+        raise KeyError
+    assert threading.active_count() == threads
+    assert told == [HALF, HALF]

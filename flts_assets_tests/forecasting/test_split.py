@@ -10,6 +10,7 @@ from flts_assets.forecasting.split import (
     FitAndValidation,
     Split,
     first_validation_window,
+    validation_windows,
     window_count,
 )
 from flts_assets.recipe.model import Recurrent, Window
@@ -46,7 +47,9 @@ def test_windows_and_what_follows_them_equal_naive_loops(split: Split) -> None:
     actuals = [[split.measured[c + step] for step in range(1, horizon + 1)] for c in cutoffs]
     features = [[split.features[c + step] for step in range(1, horizon + 1)] for c in cutoffs]
     times = [[split.times[c + step] for step in range(1, horizon + 1)] for c in cutoffs]
+    known = [[split.measured[c - size + 1 + k] for k in range(size)] for c in cutoffs]
     np.testing.assert_array_equal(split.inputs(), np.array(inputs))
+    np.testing.assert_array_equal(split.target_windows(), np.array(known))
     np.testing.assert_array_equal(split.actuals(), np.array(actuals))
     np.testing.assert_array_equal(split.ahead(split.features), np.array(features))
     np.testing.assert_array_equal(split.target_times(), np.array(times, dtype="datetime64[ns]"))
@@ -58,6 +61,37 @@ def test_windows_are_views_and_not_copies(split: Split) -> None:
     assert np.shares_memory(split.inputs(), split.features)
     assert np.shares_memory(split.actuals(), split.measured)
     assert np.shares_memory(split.target_times(), split.times.to_numpy())
+
+
+@given(split=splits(), first=st.integers(-40, 40), last=st.none() | st.integers(-40, 40))
+@settings(max_examples=60, deadline=None)
+def test_split_of_some_windows_holds_just_these(split: Split, first: int, last: int | None) -> None:
+    places = slice(first, last)
+    assume(split.inputs()[places].size)
+    part = split.windows_in(places)
+    for of_part, of_all in (
+        (part.inputs(), split.inputs()),
+        (part.actuals(), split.actuals()),
+        (part.target_times(), split.target_times()),
+    ):
+        np.testing.assert_array_equal(of_part, of_all[places])
+
+
+def test_window_of_what_was_known_fills_empty_cells_and_leaves_the_measured_ones() -> None:
+    split = split_of(5, 2, 1)
+    split.measured[:, 0] = [np.nan, 7, np.nan, np.nan, 9]
+    assert split.target_windows()[..., 0].tolist() == [[0, 7], [7, 7], [7, 7]]
+    assert np.isnan(split.measured[2, 0])
+
+
+@pytest.mark.parametrize("overlap", [True, False])
+def test_validation_windows_are_the_last_of_the_train_split(overlap: bool) -> None:
+    split = split_of(60, 6, 2)
+    recurrent = Recurrent(validation_overlap=overlap)
+    first = FitAndValidation.of(split.windows, split.window, recurrent).validation_start
+    held_out = validation_windows(split, recurrent)
+    np.testing.assert_array_equal(held_out.inputs(), split.inputs()[first:])
+    np.testing.assert_array_equal(held_out.actuals(), split.actuals()[first:])
 
 
 @given(rows=st.integers(0, 30), size=st.integers(1, 12), horizon=st.integers(1, 12))

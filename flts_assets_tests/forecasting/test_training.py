@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import io
 import json
+import statistics
 from dataclasses import replace
 from typing import get_args
 
@@ -11,9 +13,11 @@ from flts_assets.forecasting.dataset import Dataset, prepare, split_of
 from flts_assets.forecasting.demo_cell import demo_cell
 from flts_assets.forecasting.forecaster import ModelCard, load_forecaster
 from flts_assets.forecasting.metrics import Scores, score
+from flts_assets.forecasting.net_kinds import NET_KINDS
 from flts_assets.forecasting.preprocessing import FittedPreprocessing
 from flts_assets.forecasting.prophet_model import train_prophet
-from flts_assets.forecasting.training import TrainedModel, train_model
+from flts_assets.forecasting.training import TrainedModel, train_model, training_pictures
+from flts_assets.forecasting.trees import train_trees
 from flts_assets.recipe import ModelType, Recipe
 from flts_assets_tests.forecasting.datasets import (
     demo_dataset,
@@ -23,10 +27,17 @@ from flts_assets_tests.forecasting.datasets import (
 )
 
 WIDE = {"size": 6, "horizon": 2, "targets": ["down", "up"]}
-SHARED = {"model.json", "preprocessing.json", "example.json", "training.json", "validation.png"}
-NET = SHARED | {"model.onnx", "weights.safetensors", "loss.png"}
-FILES = {"GRU": NET, "LSTM": NET, "PROPHET": SHARED | {"prophet.json"}}
-MODELS = {"GRU": "model.onnx", "LSTM": "model.onnx", "PROPHET": "prophet.json"}
+SHARED = {
+    *("model.json", "preprocessing.json", "intervals.json", "example.json", "validation.npy"),
+    "training.json",
+}
+NET = SHARED | {"model.onnx", "nets.json", "weights.safetensors"}
+FILES = {
+    "GRU": NET,
+    "LSTM": NET,
+    "PROPHET": SHARED | {"prophet.json"},
+    "TREES": SHARED | {"model.onnx"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +60,17 @@ def test_training_leaves_every_file_of_its_kind_and_no_other(
 ) -> None:
     assert set(trained.files) == FILES[kind]
     assert all(trained.files.values())
+    assert set(trained.model) == FILES[kind] - {"training.json"}
+    assert set(trained.descriptions) == {"training.json"}
+
+
+def test_pictures_show_validation_rows_and_the_losses_of_nets(
+    kind: ModelType, recipe: Recipe, trained: TrainedModel
+) -> None:
+    pictures = training_pictures(kind, trained, demo_dataset(recipe), recipe)
+    losses = {"loss.png"} if kind in ("GRU", "LSTM") else set()
+    assert set(pictures) == {"validation.png"} | losses
+    assert all(png.startswith(b"\x89PNG") for png in pictures.values())
 
 
 def test_files_say_what_the_model_is_and_how_its_rows_were_prepared(
@@ -56,8 +78,8 @@ def test_files_say_what_the_model_is_and_how_its_rows_were_prepared(
 ) -> None:
     card = ModelCard.model_validate_json(trained.files["model.json"])
     assert (card.model_type, card.window) == (kind, recipe.window)
-    section = recipe.prophet if kind == "PROPHET" else recipe.recurrent
-    assert card.settings == section.model_dump()
+    section = {"PROPHET": recipe.prophet, "TREES": recipe.trees}.get(kind, recipe.recurrent)
+    assert card.settings == section.model_dump(mode="json")
     fitted = FittedPreprocessing.model_validate_json(trained.files["preprocessing.json"])
     assert fitted == demo_dataset(recipe).preprocessing
 
@@ -68,33 +90,70 @@ def test_validation_score_is_that_of_what_was_kept_on_the_last_train_windows(
     data = demo_dataset(recipe)
     split = data.train
     first = first_validation_window(split, recipe)
-    forecasts = (
-        train_prophet(split, recipe, silent).validation_forecasts
-        if kind == "PROPHET"
-        else load_forecaster(trained.files, 1).forecast(split)[first:]
-    )
+    files = dict(trained.files)
     fitted = data.preprocessing
+    if kind == "PROPHET":
+        files["prophet.json"] = train_prophet(split, recipe, silent).validated
+    if kind == "TREES":
+        trees = train_trees(split, fitted.target_places, recipe, 1, silent)
+        files["model.onnx"] = trees.validated_onnx
+    forecasts = load_forecaster(files, 1).forecast(split)[first:]
     expected = score(split.actuals()[first:], forecasts, fitted.targets, fitted.target_ranges)
     assert trained.validation == expected
     assert expected.forecasts == (split.windows - first) * 2 * 2
+    kept = np.load(io.BytesIO(trained.files["validation.npy"]))
+    units = np.array(fitted.target_ranges)
+    np.testing.assert_allclose(kept / units, forecasts / units, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["GRU", "LSTM"], indirect=True)
 def test_validation_loss_and_mse_of_min_max_scaled_targets_are_the_same_number(
     trained: TrainedModel,
 ) -> None:
-    assert trained.best_epoch is not None
-    kept = trained.epochs[trained.best_epoch - 1]
+    (best,) = trained.best_epochs
+    kept = trained.epochs[best - 1]
     assert trained.validation.mse == pytest.approx(kept.validation_loss, rel=1e-4)
 
 
 def test_validation_loss_of_a_predicted_change_is_that_of_the_level_it_adds_up_to() -> None:
     recipe = demo_recipe(window=WIDE, recurrent={"predict": "change", "schedule": "one_cycle"})
     trained = train_model("GRU", demo_dataset(recipe), demo_cell(80, 40)[0], recipe, 1, silent)
-    assert ModelCard.model_validate_json(trained.files["model.json"]).predict == "change"
-    assert trained.best_epoch is not None
-    kept = trained.epochs[trained.best_epoch - 1]
+    (kind,) = NET_KINDS.validate_json(trained.files["nets.json"])
+    assert kind.predict == "change"
+    (best,) = trained.best_epochs
+    kept = trained.epochs[best - 1]
     assert trained.validation.mse == pytest.approx(kept.validation_loss, rel=1e-4)
+
+
+def test_averaged_nets_are_scored_alone_too_and_tell_the_spread_from_seed_to_seed() -> None:
+    recipe = demo_recipe(window=WIDE, recurrent={"members": 3})
+    data, train = demo_dataset(recipe), demo_cell(80, 40)[0]
+    trained = train_model("GRU", data, train, recipe, 1, silent)
+    alone = [
+        train_model("GRU", data, train, demo_recipe(window=WIDE, seed=seed), 1, silent)
+        for seed in range(3)
+    ]
+    scores = [one.validation.score for one in alone]
+    assert trained.net_scores == pytest.approx(scores, rel=1e-5)
+    assert trained.seed_spread == pytest.approx(statistics.stdev(scores), rel=1e-3)
+    assert alone[0].seed_spread is None
+    assert len(trained.best_epochs) == 3
+    mean = np.mean([np.load(io.BytesIO(one.files["validation.npy"])) for one in alone], axis=0)
+    averaged = np.load(io.BytesIO(trained.files["validation.npy"]))
+    np.testing.assert_allclose(averaged, mean, rtol=1e-5)
+
+
+def test_refitted_net_is_scored_by_the_net_that_never_saw_the_validation_rows() -> None:
+    train = demo_cell(80, 40)[0]
+    plain, refitted = (
+        train_model("GRU", demo_dataset(recipe), train, recipe, 1, silent)
+        for recipe in (demo_recipe(recurrent={"refit": refit}) for refit in (False, True))
+    )
+    assert refitted.validation == plain.validation
+    for name in ("validation.npy", "intervals.json"):
+        assert refitted.files[name] == plain.files[name]
+    for name in ("model.onnx", "weights.safetensors", "example.json"):
+        assert refitted.files[name] != plain.files[name]
 
 
 def test_validation_scores_average_the_targets_that_the_recipe_evaluates() -> None:
@@ -111,9 +170,11 @@ def test_record_of_the_training_tells_epochs_score_and_threads(
 ) -> None:
     record = json.loads(trained.files["training.json"])
     assert Scores.model_validate(record["validation"]) == trained.validation
-    assert record["best_epoch"] == trained.best_epoch
+    assert record["best_epochs"] == list(trained.best_epochs)
+    assert record["net_scores"] == list(trained.net_scores)
     assert record["threads"] == 1
-    assert [epoch["epoch"] for epoch in record["epochs"]] == ([] if kind == "PROPHET" else [1, 2])
+    numbers = [1, 2] if kind in ("GRU", "LSTM") else []
+    assert [epoch["epoch"] for epoch in record["epochs"]] == numbers
     assert len(trained.epochs) == len(record["epochs"])
     assert trained.fit_s > 0
 
@@ -129,8 +190,7 @@ def test_test_rows_are_not_looked_at(
     )
     other = train_model(kind, replace(data, test=nonsense), demo_cell(80, 40)[0], recipe, 1, silent)
     assert other.validation == trained.validation
-    for name in (MODELS[kind], "example.json", "preprocessing.json"):
-        assert other.files[name] == trained.files[name]
+    assert other.model == trained.model
 
 
 @pytest.mark.parametrize("kind", ["GRU"], indirect=True)
@@ -145,7 +205,6 @@ def test_empty_cells_in_the_validation_rows_are_not_scored(kind: ModelType) -> N
     assert partial.files["model.onnx"] == full.files["model.onnx"]
 
 
-@pytest.mark.parametrize("kind", ["GRU"], indirect=True)
 def test_fewest_rows_that_preparing_allows_can_be_trained_on(kind: ModelType) -> None:
     recipe = demo_recipe(lags={"enabled": True, "n_lags": 5})
     rows, test_rows, fitted = prepare(*demo_cell(17, 17), recipe)

@@ -7,11 +7,11 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from flts_assets.recipe import RAW_COLUMNS, Recipe, load_recipe, parse_recipe
+from flts_assets.recipe import RAW_COLUMNS, ModelType, Recipe, load_recipe, parse_recipe
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 LABELS = ("name", "description", "auto")
@@ -47,6 +47,7 @@ FROZEN_DEFAULTS: dict[str, object] = {
     "scaling.fit_share": 1.0,
     "scaling.add_constant": None,
     "time_features.enabled": True,
+    "time_features.cycles": ("min_of_day", "day_of_week", "day_of_year"),
     "lags.enabled": False,
     "lags.n_lags": 0,
     "lags.step": 1,
@@ -64,16 +65,39 @@ FROZEN_DEFAULTS: dict[str, object] = {
     "recurrent.validation_share": 0.2,
     "recurrent.validation_overlap": True,
     "recurrent.shuffle": True,
+    "recurrent.initial_weights": "torch",
     "recurrent.predict": "level",
     "recurrent.schedule": "constant",
     "recurrent.gradient_clip": None,
     "recurrent.patience": None,
+    "recurrent.change_decay": 0.0,
+    "recurrent.loss": "mse",
+    "recurrent.refit": False,
+    "recurrent.members": 1,
+    "recurrent.variants": (),
+    "trees.learning_rate": 0.03,
+    "trees.max_iter": 250,
+    "trees.max_leaf_nodes": 10,
+    "trees.min_samples_leaf": 60,
+    "trees.l2_regularization": 1.0,
+    "trees.max_features": 0.3,
     "prophet.n_changepoints": 25,
     "prophet.changepoint_prior_scale": 0.05,
     "prophet.seasonality_prior_scale": 10.0,
+    "prophet.max_rows": 100_000,
+    "ensemble.members": (),
+    "ensemble.weights": "equal",
+    "intervals.levels": (0.9,),
+    "backtest.cutoffs": 0,
+    "backtest.step": 720,
+    "backtest.refit": True,
     "evaluation.rank_by": "score",
+    "evaluation.rank_on": "test",
     "evaluation.targets": None,
     "promotion.must_beat_persistence": False,
+    "promotion.confidence": 0.95,
+    "promotion.block": None,
+    "promotion.tie": "newest_start",
 }
 """Never change a line: an old hash would mean something else. A new option adds a line here."""
 
@@ -100,6 +124,20 @@ LEAVES = leaves()
 OPTIONAL = [
     place for place, model in LEAVES.items() if not model.model_fields[place[-1]].is_required()
 ]
+BACKTESTED: dict[str, object] = {
+    "window": {"horizon": 1},
+    "backtest": {"cutoffs": 2, "step": 500},
+}
+CHANGEABLE_WITH: dict[Place, dict[str, object]] = {
+    ("data", "sample_seed"): {"data": {"sample_strategy": "random"}},
+    ("ensemble", "weights"): {"models": ["GRU", "LSTM"], "ensemble": {"members": ["GRU", "LSTM"]}},
+    ("backtest", "step"): BACKTESTED,
+    ("backtest", "refit"): BACKTESTED,
+    ("recurrent", "change_decay"): {"recurrent": {"predict": "change", "variants": ()}},
+    ("ensemble", "members"): {"models": get_args(ModelType)},
+    ("evaluation", "rank_on"): BACKTESTED,
+}
+"""Fields that mean something only beside others."""
 
 
 def default_of(place: Place) -> Any:
@@ -120,7 +158,10 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
     if origin is Literal:
         return st.sampled_from(arguments)
     if origin is tuple:
-        return st.lists(values(arguments[0]), unique=True).map(tuple)
+        return st.lists(values(arguments[0]), unique_by=repr).map(tuple)
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        fields = {name: values(field.annotation) for name, field in kind.model_fields.items()}
+        return st.fixed_dictionaries({}, optional=fields)
     numbers = st.floats(0, 1) | st.floats(-1e9, 1e9) | st.integers(0, 9).map(float)
     known: dict[Any, st.SearchStrategy[Any]] = {
         bool: st.booleans(),
@@ -253,12 +294,15 @@ CHANGEABLE = [
 
 @pytest.mark.parametrize("place", CHANGEABLE, ids=".".join)
 @given(recipe=recipes(), data=st.data())
-@settings(max_examples=10, deadline=None)
+@settings(
+    max_examples=10,
+    deadline=None,
+    suppress_health_check=[HealthCheck.filter_too_much],  # many values are not allowed
+)
 def test_any_changed_meaning_gives_another_hash(
     place: Place, recipe: Recipe, data: st.DataObject
 ) -> None:
-    if place == ("data", "sample_seed"):  # nobody else draws from it
-        recipe = recipe.updated({"data": {"sample_strategy": "random"}})
+    recipe = recipe.updated(CHANGEABLE_WITH.get(place, {}))
     changed = with_value(recipe, place, data.draw(values(annotation(place))))
     assume(changed is not None and changed != recipe)
     assert changed is not None

@@ -80,7 +80,7 @@ def test_scoring_on_the_train_file_is_refused() -> None:
         ({"window": {"targets": ["sideways"]}}, "'down', 'up'"),
         ({"window": {"targets": ["up", "down", "up"]}}, "targets repeat a column"),
         ({"models": []}, "at least 1"),
-        ({"models": ["gru"]}, "'GRU', 'LSTM' or 'PROPHET'"),
+        ({"models": ["gru"]}, "'GRU', 'LSTM', 'PROPHET' or 'TREES'"),
         ({"models": ["GRU", "GRU"]}, "models repeat one"),
         ({"recurrent": {"validation_share": 0}}, "greater than 0"),
         ({"recurrent": {"validation_share": 1}}, "less than 1"),
@@ -97,6 +97,32 @@ def test_scoring_on_the_train_file_is_refused() -> None:
         ({"recurrent": {"gradient_clip": 0}}, "greater than 0"),
         ({"recurrent": {"predict": "both"}}, "'level' or 'change'"),
         ({"recurrent": {"schedule": "cosine"}}, "'constant' or 'one_cycle'"),
+        ({"recurrent": {"loss": "mae"}}, "'mse' or 'score'"),
+        ({"recurrent": {"members": 0}}, "greater than or equal to 1"),
+        ({"recurrent": {"change_decay": 0.5}}, "only with predict: change"),
+        ({"recurrent": {"predict": "change", "change_decay": 1}}, "less than 1"),
+        ({"recurrent": {"variants": [{"change_decay": 0.5}]}}, "only with predict: change"),
+        (
+            {"recurrent": {"predict": "change", "variants": [{"predict": "level"}]}},
+            "give predict and change_decay to each of the variants",
+        ),
+        ({"recurrent": {"initial_weights": "zero"}}, "'torch' or 'published'"),
+        ({"time_features": {"cycles": ["hour"]}}, "'min_of_day', 'day_of_week'"),
+        ({"ensemble": {"members": ["GRU"]}}, "an ensemble needs two models at least"),
+        ({"ensemble": {"members": ["GRU", "GRU"]}}, "models repeat one: GRU, GRU"),
+        ({"ensemble": {"members": ["GRU", "ENSEMBLE"]}}, "'GRU', 'LSTM', 'PROPHET' or 'TREES'"),
+        ({"trees": {"max_leaf_nodes": 1}}, "greater than or equal to 2"),
+        (
+            {"models": ["GRU"], "ensemble": {"members": ["GRU", "LSTM"]}},
+            "ensemble.members are not trained: LSTM",
+        ),
+        ({"intervals": {"levels": [0.9, 1]}}, "less than 1"),
+        ({"backtest": {"cutoffs": -1}}, "greater than or equal to 0"),
+        ({"backtest": {"step": 0}}, "greater than or equal to 1"),
+        ({"evaluation": {"rank_on": "backtest"}}, "backtest.cutoffs must be 1 or more"),
+        ({"promotion": {"confidence": 1}}, "less than 1"),
+        ({"promotion": {"block": 0}}, "greater than or equal to 1"),
+        ({"promotion": {"tie": "oldest"}}, "'newest_start' or 'rank'"),
         ({"seed": True}, "must not be yes or no"),
         ({"data": {"sample_train_rows": False}}, "must not be yes or no"),
         ({"name": "x\n"}, "match pattern"),
@@ -123,6 +149,27 @@ def test_targets_stand_in_column_order_and_models_are_sorted(
     recipe = request(window={"targets": targets}, models=models)
     assert recipe.window.targets == tuple(name for name in RAW_COLUMNS if name in targets)
     assert recipe.models == tuple(sorted(models))
+
+
+@pytest.mark.parametrize(
+    ("asked", "same"),
+    [
+        (
+            {"time_features": {"cycles": ["day_of_year", "min_of_day", "min_of_day"]}},
+            {"time_features": {"cycles": ["min_of_day", "day_of_year"]}},
+        ),
+        ({"intervals": {"levels": [0.9, 0.5, 0.9]}}, {"intervals": {"levels": [0.5, 0.9]}}),
+        (
+            {"ensemble": {"members": ["PROPHET", "GRU"]}},
+            {"ensemble": {"members": ["GRU", "PROPHET"]}},
+        ),
+    ],
+    ids=["cycles", "levels", "members"],
+)
+def test_order_and_repetition_that_say_nothing_give_the_same_recipe(
+    asked: dict[str, Any], same: dict[str, Any]
+) -> None:
+    assert request(**asked) == request(**same)
 
 
 def test_update_changes_what_it_names_and_leaves_the_original_and_the_rest() -> None:

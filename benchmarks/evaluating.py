@@ -38,14 +38,12 @@ def trained_and_scored(recipe: Recipe, report: Report) -> tuple[Leaderboard, Dat
     train_rows, test_rows, fitted = prepare(train, test, recipe)
     data = Dataset(split_of(train_rows, recipe), split_of(test_rows, recipe), fitted)
     measured = train_rows.measured
-    started: dict[CandidateType, datetime] = {}
+    started_at = datetime.now(timezone.utc)
     trained: dict[CandidateType, TrainedModel] = {}
     for model in recipe.models:
-        started[model] = datetime.now(timezone.utc)
         trained[model] = train_model(model, data, measured, recipe, 1, report)
     if recipe.ensemble.members:
         members = {name: trained[name].files for name in recipe.ensemble.members}
-        started["ENSEMBLE"] = datetime.now(timezone.utc)
         trained["ENSEMBLE"] = train_ensemble(members, data, measured, recipe, 1)
     candidates = [
         Candidate(
@@ -53,7 +51,7 @@ def trained_and_scored(recipe: Recipe, report: Report) -> tuple[Leaderboard, Dat
             forecaster=load_forecaster(one.model, 1),
             fit_s=one.fit_s,
             run_id="",
-            trained=Training(fingerprint="", attempt="", started_at=started[name]),
+            trained=Training(fingerprint="", attempt="", started_at=started_at),
         )
         for name, one in trained.items()
     ]

@@ -1,12 +1,12 @@
 """Training speed beside the predecessor's loop and beside libraries from PyPI, and growth with rows.
 
     python benchmarks/training.py [--reference-epochs 2] [--best recipes/best.yaml]
-                                  [--peers-python /tmp/peers/bin/python] [--growth 1 4 16 64]
+                                  [--peers-python .peers/bin/python] [--growth 1 4 16 64]
 
 The peers cannot share our environment. This makes theirs:
 
-    python -m venv /tmp/peers
-    /tmp/peers/bin/pip install 'torch>=2.6,<2.14' neuralforecast==3.3.0 darts==0.48.1
+    python -m venv .peers
+    .peers/bin/pip install 'torch>=2.6,<2.14' neuralforecast==3.3.0 darts==0.48.1
 
 Reference: the predecessor's three trainers at once, each with every core, beside `flts run` as a whole.
 It takes many minutes, so --reference-epochs of its ten are measured and the others are counted at the

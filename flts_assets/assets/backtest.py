@@ -72,6 +72,7 @@ def _compute(step: StageRun, processed: Manifest) -> Outputs:
             model_type=model_type,
             epoch=progress.epoch,
             epochs=progress.epochs,
+            windows_per_s=round(progress.windows_per_s),
             remaining_s=round(progress.remaining_s, 1),
         )
 

@@ -1,7 +1,6 @@
-"""Three models and the baselines on one scale: the one place where the test rows are looked at."""
+"""Models and baselines on one scale: the one place where the test rows are looked at."""
 
 import io
-from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
@@ -78,7 +77,7 @@ def leaderboard(context: dg.AssetExecutionContext, platform: Platform) -> dg.Mat
         read = [processed, *models.values(), *([backtested] if backtested else [])]
         inputs = {one.place.stage: one.identity for one in read}
         for one in read:
-            _check_made_from(one, inputs)
+            step.check_made_from(one, inputs)
         outcome = step.outputs(
             inputs, lambda _place, _attempt: _compute(step, processed, models, backtested)
         )
@@ -138,18 +137,6 @@ def _compute(
         FORECASTS_FILE: to_parquet(forecast_frame(data, results)),
     }
     return Outputs(content, {"best": board.models[0].name}, _pictures(board, results, data))
-
-
-def _check_made_from(manifest: Manifest, current: Mapping[str, str]) -> None:
-    """What a stage read must be what there is now (stage -> identity)."""
-    for name, identity in manifest.inputs.items():
-        if name in current and identity != current[name]:
-            raise UpstreamMissingError(
-                f"{manifest.place.stage} was made from another {name} than there is now",
-                received=identity,
-                allowed=current[name],
-                remedy=f"materialise {manifest.place.stage}, then the leaderboard",
-            )
 
 
 def _candidate(step: StageRun, model_type: CandidateType, model: Manifest) -> Candidate:

@@ -141,6 +141,8 @@ def ensemble_model(
         inputs = {
             one.place.stage: one.identity for one in (step.upstream(PROCESSED), *members.values())
         }
+        for member in members.values():
+            step.check_made_from(member, inputs)
         return _materialize(
             step,
             "ENSEMBLE",
@@ -176,7 +178,8 @@ def _materialize(
 def _outputs(
     step: StageRun, model_type: CandidateType, log: TrainingLog, attempt: str, train: Train
 ) -> Outputs:
-    started_at = datetime.now(timezone.utc)
+    record = step.context.instance.get_run_record_by_id(step.context.run.run_id)
+    started_at = record.create_timestamp if record else datetime.now(timezone.utc)
     data, measured = load_dataset(step, step.upstream(PROCESSED))
     log.start(attempt)
     trained = train(data, measured, log)

@@ -42,7 +42,8 @@ def promoted_model(
     The winner must hold against chance: a paired block bootstrap of the test errors tells whether it
     beats persistence, and whether the others are really behind it; if not, the recipe's tie rule decides.
     It is promoted only after its saved files were loaded and gave the recorded forecast. The promotion
-    is recorded, then the pointer moves by compare-and-swap; each record names the one before.
+    is recorded, then the pointer moves by compare-and-swap, then MLflow's alias `champion` mirrors it;
+    each record names the one before.
     """
     with stage_run(context, platform, PROMOTION) as step:
         chosen_from = step.upstream(LEADERBOARD)
@@ -65,6 +66,8 @@ def promoted_model(
                 pointer=f"{MODEL_PROMOTION}/{pointer.key}",
                 replaced=None if champion is None else champion.run_id,
             )
+        registered = _registered_name(promotion)
+        platform.tracking.mirror_champion(registered, promotion.run_id, promotion.model_uri)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(step.fingerprint({LEADERBOARD.name: chosen_from.identity})),
             metadata={
@@ -78,6 +81,7 @@ def promoted_model(
                 "skill": promotion.skill,
                 "reason": promotion.reason,
                 "pointer": f"{MODEL_PROMOTION}/{pointer.key}",
+                "mlflow_model": f"models:/{registered}@champion",
                 "history": table(
                     {
                         "promoted_at": one.timestamp.isoformat(timespec="seconds"),
@@ -90,6 +94,12 @@ def promoted_model(
                 ),
             },
         )
+
+
+def _registered_name(promotion: Promotion) -> str:
+    """What MLflow's registry calls the champion of this pointer; its alias mirrors the pointer."""
+    owner = "" if promotion.identifier == GLOBAL else f"{promotion.identifier}."
+    return f"{owner}{promotion.recipe}-{promotion.config_hash[:8]}"
 
 
 def _is_promoted(step: StageRun, champion: Promotion, chosen_from: Manifest) -> bool:

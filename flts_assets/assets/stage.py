@@ -74,6 +74,17 @@ class StageRun:
             )
         return self.platform.artifacts.get(place)
 
+    def check_made_from(self, manifest: Manifest, current: Mapping[str, str]) -> None:
+        """What a stage read must be what there is now (stage -> identity), or UpstreamMissingError."""
+        for name, identity in manifest.inputs.items():
+            if name in current and identity != current[name]:
+                raise UpstreamMissingError(
+                    f"{manifest.place.stage} was made from another {name} than there is now",
+                    received=identity,
+                    allowed=current[name],
+                    remedy=f"materialise {manifest.place.stage}, then {self.stage.name}",
+                )
+
     def outputs(
         self, inputs: Mapping[str, str], compute: Callable[[Place, str], Outputs]
     ) -> Outcome:

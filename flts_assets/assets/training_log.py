@@ -178,7 +178,7 @@ class TrainingLog:
         run.log_metrics({**scores, "fit_s": facts["fit_s"]})
         run.set_tags({FINGERPRINT_TAG: manifest.place.fingerprint, ATTEMPT_TAG: manifest.attempt})
         described = {MANIFEST: manifest.model_dump_json(indent=1).encode()}
-        run.log_files(self._model_type, {**files, **described})
+        run.log_model(self._model_type, {**files, **described})
 
     def _warn(self, error: TrackingError) -> None:
         self._step.log.warning("tracking_unavailable", message=str(error))

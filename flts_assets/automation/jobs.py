@@ -1,13 +1,21 @@
-"""The main job: every stage, from raw data to the promoted model."""
+"""The main job, from raw data to the promoted model, and the one that looks how that model does."""
 
 from __future__ import annotations
 
 import dagster as dg
 
-__all__ = ["pipeline"]
+__all__ = ["monitoring", "pipeline"]
+
+_SERVING = dg.AssetSelection.groups("serving")
 
 pipeline = dg.define_asset_job(
     "pipeline",
-    selection=dg.AssetSelection.all(),
+    selection=dg.AssetSelection.all() - _SERVING,
     description="Raw data to promoted model for one recipe; what is complete is not computed again.",
+)
+
+monitoring = dg.define_asset_job(
+    "monitoring",
+    selection=_SERVING,
+    description="Live error and input drift of one recipe's champion, from the prediction log.",
 )

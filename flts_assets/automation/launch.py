@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from flts_assets.recipe import Recipe
 
-__all__ = ["close_abandoned_runs", "execute", "new_run", "warm_up"]
+__all__ = ["close_abandoned_runs", "execute", "new_run", "stages_of", "warm_up"]
 
 DEFINITIONS_MODULE = "flts_assets.definitions"
 LOCATION = "flts_assets"
@@ -48,7 +48,8 @@ def new_run(
 ) -> Iterator[dg.DagsterRun]:
     """A run of the main job for this (registered) recipe, as the UI's launchpad would create it.
 
-    Inside the context its worker counts as alive.
+    It holds the stages that the recipe asks for; from the launchpad the others say that there is
+    nothing to do. Inside the context its worker counts as alive.
     """
     from dagster._core.utils import make_new_run_id
     from filelock import FileLock
@@ -71,13 +72,14 @@ def _created(
     force: bool,
     identifier: str | None,
 ) -> dg.DagsterRun:
+    import dagster as dg
     from dagster._core.remote_origin import (
         ManagedGrpcPythonEnvCodeLocationOrigin,
         RemoteRepositoryOrigin,
     )
     from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
-    job = _job()
+    job = _job().get_subset(asset_selection={dg.AssetKey(stage) for stage in stages_of(recipe)})
     location = ManagedGrpcPythonEnvCodeLocationOrigin(
         loadable_target_origin=LoadableTargetOrigin(
             executable_path=sys.executable, module_name=DEFINITIONS_MODULE
@@ -98,6 +100,18 @@ def _created(
         },
         remote_job_origin=origin,
         job_code_origin=job.get_python_origin(),
+        asset_selection=job.asset_selection,
+    )
+
+
+def stages_of(recipe: Recipe) -> tuple[str, ...]:
+    """The assets that a recipe asks for, in the order of their dependence."""
+    return (
+        *("raw_data", "processed_data"),
+        *(f"{model.lower()}_model" for model in recipe.models),
+        *(("ensemble_model",) if recipe.ensemble.members else ()),
+        *(("backtest",) if recipe.backtest.cutoffs else ()),
+        *("leaderboard", "promoted_model"),
     )
 
 
@@ -105,7 +119,8 @@ def execute(run: dg.DagsterRun, instance: dg.DagsterInstance) -> bool:
     """Run it to its end; True if every step succeeded."""
     from dagster._core.execution.api import execute_run_iterator
 
-    for _event in execute_run_iterator(_job(), run, instance):
+    job = _job().get_subset(asset_selection=run.asset_selection)
+    for _event in execute_run_iterator(job, run, instance):
         pass
     finished = instance.get_run_by_id(run.run_id)
     return finished is not None and finished.is_success

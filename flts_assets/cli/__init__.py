@@ -9,7 +9,7 @@ import sys
 import typer
 from dotenv import dotenv_values
 
-from flts_assets.cli import data, demo, doctor, recipes, run
+from flts_assets.cli import data, demo, doctor, recipes, run, serve
 from flts_assets.errors import FltsError
 from flts_assets.settings import PROJECT, Settings
 
@@ -24,6 +24,7 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("demo")(demo.demo)
 app.command("dev")(doctor.dev)
+app.command("serve")(serve.serve)
 app.command("doctor")(doctor.doctor)
 app.command("env")(doctor.env)
 app.add_typer(recipes.app, name="recipe")

@@ -50,7 +50,7 @@ def run(
 def _watched(
     recipe: Recipe, platform: Platform, instance: dg.DagsterInstance, console: Console
 ) -> bool:
-    from flts_assets.automation.launch import close_abandoned_runs, execute, new_run
+    from flts_assets.automation.launch import close_abandoned_runs, execute, new_run, stages_of
     from flts_assets.cli.run_view import watch
     from flts_assets.cli.summary import print_failures, print_summary
 
@@ -67,7 +67,7 @@ def _watched(
         console.print(f"{recipe.name}  {recipe.config_hash}  run {dagster_run.run_id}")
         # While the fork server still imports, this process has time to open the MLflow store.
         threading.Thread(target=_tidy_tracking, args=(platform, instance), daemon=True).start()
-        with watch(instance, dagster_run.run_id, console) as view:
+        with watch(instance, dagster_run.run_id, stages_of(recipe), console) as view:
             succeeded = execute(dagster_run, instance)
     if succeeded:
         print_summary(recipe, platform, instance, console)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -23,18 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["RunView", "StageView", "watch"]
 
-STAGES = (
-    "raw_data",
-    "processed_data",
-    "gru_model",
-    "lstm_model",
-    "prophet_model",
-    "trees_model",
-    "ensemble_model",
-    "backtest",
-    "leaderboard",
-    "promoted_model",
-)
 POLL_S = 0.2
 SILENCE_S = 1.5
 
@@ -44,7 +32,6 @@ _LABELS = {
     "done": "[green]done[/]",
     "cached": "[cyan]unchanged[/]",
     "failed": "[red]failed[/]",
-    "not asked for": "[dim]not asked for[/]",
 }
 
 
@@ -67,9 +54,7 @@ class StageView:
 class RunView:
     """All stages' states, kept up to date by `apply`."""
 
-    stages: dict[str, StageView] = field(
-        default_factory=lambda: {name: StageView() for name in STAGES}
-    )
+    stages: dict[str, StageView]
     failures: dict[str, str] = field(default_factory=dict)
     """stage -> message"""
     run_failure: str | None = None
@@ -92,8 +77,6 @@ class RunView:
             self.failures[name] = str(fields["message"])
         if fields["event"] == "skip_idempotent":
             stage.state = "cached"
-        if fields["event"] == "skip_not_in_recipe":
-            stage.state = "not asked for"
         text = _told(fields)
         if text is None:
             return None
@@ -109,9 +92,9 @@ class RunView:
             return name, "started"
         if kind == "STEP_SUCCESS":
             stage.ended = entry.timestamp
-            if stage.state == "running":
+            if stage.state != "cached":
                 stage.state = "done"
-            said = "unchanged" if stage.state == "cached" else stage.state
+            said = "unchanged" if stage.state == "cached" else "done"
             return name, f"{said} after {stage.seconds(0)}"
         if kind == "STEP_FAILURE":
             stage.state, stage.ended = "failed", entry.timestamp
@@ -131,9 +114,11 @@ class RunView:
 
 
 @contextmanager
-def watch(instance: dg.DagsterInstance, run_id: str, console: Console) -> Iterator[RunView]:
+def watch(
+    instance: dg.DagsterInstance, run_id: str, stages: Sequence[str], console: Console
+) -> Iterator[RunView]:
     """Follow a run's event log in the background until the context ends."""
-    view = RunView()
+    view = RunView({name: StageView() for name in stages})
     stop = threading.Event()
     follow = _redraw if console.is_terminal else _print_lines
     thread = threading.Thread(
@@ -201,7 +186,7 @@ def _told(fields: dict[str, Any]) -> str | None:
         return _training(fields)
     if event == "backtest_progress":
         of_all = f"cutoff {fields['cutoff']}/{fields['cutoffs']}, {fields['model_type']}"
-        return f"{of_all} {fields['epoch']}/{fields['epochs']}"
+        return f"{of_all} {_training(fields)}"
     if event == "sampling_applied":
         return (
             f"rows {fields['train_rows_before']:,} -> {fields['train_rows_after']:,},"

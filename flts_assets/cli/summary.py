@@ -62,9 +62,7 @@ def print_failures(
 
 def _table(board: Leaderboard) -> Table:
     table = Table(title=f"{board.forecasts:,} test windows, targets {', '.join(board.targets)}")
-    shown = ["score", "rmse", "mae"]
-    if board.rank_by not in shown:
-        shown.insert(0, board.rank_by)
+    shown = ["score", "rmse", "mae"] if board.rank_by == "score" else [board.rank_by, "score"]
     levels = board.models[0].coverage
     covered = [f"in {float(level):.0%} band" for level in levels]
     measures = [name if name == "score" else name.upper() for name in shown]

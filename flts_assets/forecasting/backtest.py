@@ -93,7 +93,17 @@ def _blocks(
     fits = [(cutoff, [cutoff]) for cutoff in cutoffs] if settings.refit else one_fit
     for number, (fitted_to, forecast_from) in enumerate(fits, start=1):
         rows = settings.step * len(forecast_from)
-        data, known = dataset_at(measured, fitted_to, rows, recipe)
+        try:
+            data, known = dataset_at(measured, fitted_to, rows, recipe)
+        except RawDataError as error:
+            moment = measured.index[fitted_to - 1]
+            raise RawDataError(
+                recipe.data.train_file,
+                f"the backtest cannot begin at its cutoff after {moment}: {error.what}",
+                received=error.received,
+                allowed=error.allowed,
+                remedy="fewer cutoffs or a smaller step",
+            ) from error
 
         def told(model: ModelType, progress: Progress, number: int = number) -> None:
             report(number, model, progress)

@@ -5,7 +5,7 @@ They see the same windows, targets, horizon and cutoffs as the models.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -25,6 +25,7 @@ Baseline = Callable[[Dataset], Forecast]
 """Fits on the train rows."""
 
 RIDGE_ALPHA: Final = 10.0
+_AT_ONCE: Final = 50_000
 
 
 def persistence(_data: Dataset) -> Forecast:
@@ -93,14 +94,19 @@ def ridge(data: Dataset) -> Forecast:
     """
     places = data.preprocessing.target_places
     train = data.train
-    x, y = _flat(train), train.ahead(train.features[:, places]).reshape(train.windows, -1)
-    x_mean, y_mean = x.mean(axis=0), y.mean(axis=0, dtype=np.float64)
-    x -= x_mean
-    penalised = x.T @ x + RIDGE_ALPHA * np.eye(x.shape[1])
-    weights = np.linalg.solve(penalised, x.T @ (y - y_mean))
+    y = train.ahead(train.features[:, places]).reshape(train.windows, -1)
+    y_mean = y.mean(axis=0, dtype=np.float64)
+    x_mean = np.sum([part.sum(axis=0) for _, part in _flat(train)], axis=0) / train.windows
+    size = len(x_mean)
+    gram, moment = RIDGE_ALPHA * np.eye(size), np.zeros((size, y.shape[1]))
+    for rows, part in _flat(train):
+        centred = part - x_mean
+        gram += centred.T @ centred
+        moment += centred.T @ (y[rows] - y_mean)
+    weights = np.linalg.solve(gram, moment)
 
     def forecast(split: Split) -> Floats:
-        scaled = (_flat(split) - x_mean) @ weights + y_mean
+        scaled = np.concatenate([(part - x_mean) @ weights + y_mean for _, part in _flat(split)])
         shape = (split.windows, split.window.horizon, len(places))
         return data.preprocessing.inverse_targets(scaled.reshape(shape))
 
@@ -142,5 +148,9 @@ def _scaled_targets(split: Split, column: int) -> Floats:
     return np.asarray(split.ahead(split.features[:, [column]])[..., 0], dtype=np.float64)
 
 
-def _flat(split: Split) -> Floats:
-    return split.inputs().reshape(split.windows, -1).astype(np.float64)
+def _flat(split: Split) -> Iterator[tuple[slice, Floats]]:
+    """The windows' values side by side [m, W * F], a part at a time: they overlap, and are copied."""
+    windows = split.inputs()
+    for start in range(0, len(windows), _AT_ONCE):
+        rows = slice(start, start + _AT_ONCE)
+        yield rows, windows[rows].reshape(len(windows[rows]), -1).astype(np.float64)

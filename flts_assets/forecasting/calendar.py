@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from flts_assets.recipe.columns import CYCLES, Cycle
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["calendar_features"]
 

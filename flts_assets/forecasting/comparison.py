@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from flts_assets.forecasting.metrics import measures_of, sums_of
 from flts_assets.recipe.model import Recipe
 
-__all__ = ["Difference", "Errors", "difference"]
+__all__ = ["Difference", "Drawn", "Errors", "difference", "drawn"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -55,6 +55,43 @@ class Errors:
     forecasts: Floats
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """`recipe.evaluation.rank_by` of one model on all windows, and on each draw of them [draws]."""
+
+    value: float
+    draws: Floats
+
+    def minus(self, other: Drawn, confidence: float) -> Difference | None:
+        """None where the measure is not defined (the nrmse of a target whose mean is 0)."""
+        # A draw may hold no measured value.
+        defined = np.isfinite(self.draws) & np.isfinite(other.draws)
+        value = self.value - other.value
+        if not (np.isfinite(value) and defined.any()):
+            return None
+        tail = (1 - confidence) / 2
+        apart = self.draws[defined] - other.draws[defined]
+        low, high = np.quantile(apart, [tail, 1 - tail])
+        return Difference(value=value, low=float(low), high=float(high))
+
+
+def drawn(errors: Errors, targets: Sequence[str], ranges: Sequence[float], recipe: Recipe) -> Drawn:
+    """Measured on windows in time order. Every model of a recipe meets the same draws."""
+    averaged = [
+        place
+        for place, target in enumerate(targets)
+        if target in (recipe.evaluation.targets or targets)
+    ]
+    unit = np.array(ranges)[averaged]
+    sums = sums_of(errors.actuals[..., averaged], errors.forecasts[..., averaged])
+    measure = recipe.evaluation.rank_by
+    with np.errstate(invalid="ignore"):
+        return Drawn(
+            value=float(measures_of(sums.sum(axis=0), unit)[measure]),
+            draws=measures_of(_sums_of_draws(sums, recipe), unit)[measure],
+        )
+
+
 def difference(
     worse: Errors,
     better: Errors,
@@ -62,45 +99,23 @@ def difference(
     ranges: Sequence[float],
     recipe: Recipe,
 ) -> Difference | None:
-    """Of `recipe.evaluation.rank_by`: the measure of `worse` minus that of `better`.
-
-    Both are of the same windows in time order. The draws depend on the recipe's seed alone.
-    None where the measure is not defined (the nrmse of a target whose mean is 0).
-    """
-    averaged = [
-        place
-        for place, target in enumerate(targets)
-        if target in (recipe.evaluation.targets or targets)
-    ]
-    unit = np.array(ranges)[averaged]
-    pair = [
-        sums_of(errors.actuals[..., averaged], errors.forecasts[..., averaged])
-        for errors in (worse, better)
-    ]
-    drawn = _drawn(np.stack(pair), recipe)
-    measure = recipe.evaluation.rank_by
-    of_all = measures_of(np.stack(pair).sum(axis=1), unit)[measure]
-    first, second = measures_of(drawn, unit)[measure]
-    # A draw may hold no measured value.
-    defined = np.isfinite(first) & np.isfinite(second)
-    if not (np.isfinite(of_all).all() and defined.any()):
-        return None
-    tail = (1 - recipe.promotion.confidence) / 2
-    low, high = np.quantile(first[defined] - second[defined], [tail, 1 - tail])
-    return Difference(value=float(of_all[0] - of_all[1]), low=float(low), high=float(high))
+    """The measure of `worse` minus that of `better`, on the same windows."""
+    pair = [drawn(errors, targets, ranges, recipe) for errors in (worse, better)]
+    return pair[0].minus(pair[1], recipe.promotion.confidence)
 
 
-def _drawn(sums: Floats, recipe: Recipe) -> Floats:
-    """Sums over each draw of windows: [2, M, T, S] -> [2, draws, T, S]."""
-    windows = sums.shape[1]
-    block = recipe.promotion.block or max(recipe.window.horizon, round(windows ** (1 / 3)))
+def _sums_of_draws(sums: Floats, recipe: Recipe) -> Floats:
+    """Sums over each draw of windows: [M, T, S] -> [draws, T, S]."""
+    windows = len(sums)
+    block = recipe.promotion.block or max(recipe.window.horizon, round(windows**0.5))
     block = min(block, windows)
-    around = np.concatenate([sums, sums[:, : block - 1]], axis=1)
-    before = np.concatenate([np.zeros_like(sums[:, :1]), np.cumsum(around, axis=1)], axis=1)
-    of_block = before[:, block:] - before[:, :-block]
+    around = np.concatenate([sums, sums[: block - 1]])
+    before = np.concatenate([np.zeros_like(sums[:1]), np.cumsum(around, axis=0)])
+    of_block = before[block:] - before[:-block]
     draw = np.random.default_rng(recipe.seed)
+    blocks = -(-windows // block)
     parts = [
-        of_block[:, draw.integers(windows, size=(_DRAWS_AT_ONCE, -(-windows // block)))].sum(axis=2)
+        of_block[draw.integers(windows, size=(_DRAWS_AT_ONCE, blocks))].sum(axis=1)
         for _ in range(DRAWS // _DRAWS_AT_ONCE)
     ]
-    return np.concatenate(parts, axis=1)
+    return np.concatenate(parts)

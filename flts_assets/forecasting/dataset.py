@@ -12,7 +12,7 @@ from flts_assets.errors import RawDataError
 from flts_assets.forecasting.empty_cells import without_empty_cells
 from flts_assets.forecasting.preprocessing import FittedPreprocessing, fit_preprocessing
 from flts_assets.forecasting.sampling import sample
-from flts_assets.forecasting.split import Split, window_count
+from flts_assets.forecasting.split import Split, least_windows, window_count
 from flts_assets.recipe.model import Recipe
 
 __all__ = ["Dataset", "PreparedRows", "dataset_at", "prepare", "split_of"]
@@ -53,8 +53,8 @@ def prepare(
     train = sample(train, data.sample_train_rows, data, data.train_file)
     test = sample(test, data.sample_test_rows, data, data.test_file)
     full_train, full_test = without_empty_cells(train, test, recipe.handle_nans, data, file_rows)
-    # One window to fit on and one to validate on; one to test on.
-    _check_enough_rows(len(full_train), recipe, data.train_file, windows=2)
+    least = least_windows(recipe.window, recipe.recurrent)
+    _check_enough_rows(len(full_train), recipe, data.train_file, windows=least)
     _check_enough_rows(len(full_test), recipe, data.test_file, windows=1)
     fitted = fit_preprocessing(full_train, recipe)
     return (
@@ -75,7 +75,8 @@ def dataset_at(
     window = recipe.window
     before = window.size + recipe.lags.rows_lost
     train = measured.iloc[:cutoff]
-    _check_enough_rows(len(train), recipe, recipe.data.train_file, windows=2)
+    least = least_windows(window, recipe.recurrent)
+    _check_enough_rows(len(train), recipe, recipe.data.train_file, windows=least)
     test = measured.iloc[max(0, cutoff - before) : cutoff + rows + window.horizon - 1]
     full_train, full_test = without_empty_cells(train, test, recipe.handle_nans, recipe.data)
     fitted = fit_preprocessing(full_train, recipe)

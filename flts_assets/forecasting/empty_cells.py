@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Final
 
 import numpy as np
@@ -27,7 +26,7 @@ def without_empty_cells(
     """Both frames without NaN; complete rows are untouched.
 
     Imputation takes the mean of the k nearest train rows (scikit-learn's KNNImputer, Troyanskaya et
-    al. 2001; of more than DONORS rows every second, third, … one) in columns standardised on train
+    al. 2001; of more than DONORS rows a random sample) in columns standardised on train
     rows, so that no column's unit decides who is near.
 
     `file_rows` are the times of all rows of both files, for errors to count rows in (None: the frames
@@ -85,8 +84,7 @@ def _impute(
 
     centre = train.mean().to_numpy()
     spread = train.std(ddof=0).replace(0.0, 1.0).to_numpy()
-    # Every row with an empty cell is held against every donor.
-    donors = train.to_numpy()[:: math.ceil(len(train) / DONORS)]
+    donors = _donors(train.to_numpy(), neighbors)
     with config_context(working_memory=64):
         imputer = KNNImputer(n_neighbors=neighbors).fit((donors - centre) / spread)
 
@@ -99,3 +97,16 @@ def _impute(
             return pd.DataFrame(values, index=frame.index, columns=frame.columns)
 
         return filled(train), filled(test)
+
+
+def _donors(rows: npt.NDArray[np.float64], neighbors: int) -> npt.NDArray[np.float64]:
+    """Rows to impute from: all, or DONORS of them and the first measured ones of every column.
+
+    Every row with an empty cell is held against every donor.
+    """
+    if len(rows) <= DONORS:
+        return rows
+    drawn = np.random.default_rng(0).choice(len(rows), DONORS, replace=False)
+    first = [np.flatnonzero(np.isfinite(column))[:neighbors] for column in rows.T]
+    donors: npt.NDArray[np.float64] = rows[np.unique(np.concatenate([drawn, *first]))]
+    return donors

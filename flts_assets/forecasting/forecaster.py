@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
 from flts_assets.errors import ArtifactError, RawDataError
@@ -40,6 +39,7 @@ from flts_assets.recipe.columns import RAW_COLUMNS, TIME_COLUMN
 from flts_assets.recipe.model import CandidateType, ModelType, Window
 
 if TYPE_CHECKING:
+    import pandas as pd
     from onnxruntime import InferenceSession
 
 __all__ = [
@@ -62,6 +62,9 @@ ENSEMBLE_FILE: Final = "ensemble.json"
 PREPROCESSING_FILE: Final = "preprocessing.json"
 INTERVALS_FILE: Final = "intervals.json"
 EXAMPLE_FILE: Final = "example.json"
+
+SCORES_AT_ONCE: Final = 4_000_000
+"""Known errors of forecasts that are laid out and sorted together (32 MB)."""
 
 
 class ModelCard(BaseModel):
@@ -103,6 +106,11 @@ class Forecaster:
         """How many rows `forecast_next` must see at least. Two tell the step of the grid."""
         return max(2, self._core.rows_needed, self.card.window.size)
 
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """Of the prediction intervals there are."""
+        return () if self._intervals is None else self._intervals.levels
+
     def forecast(self, split: Split) -> Floats:
         """Raw units [M, H, T], one for each window of the split."""
         return self._core.of_split(split)
@@ -140,8 +148,9 @@ class Forecaster:
         windows = split.target_windows()
         scores = self._intervals.scores(windows, split.actuals(), forecasts)
         parts = []
-        for first in range(0, len(windows), WINDOWS_AT_ONCE):
-            last = min(first + WINDOWS_AT_ONCE, len(windows))
+        at_once = max(1, SCORES_AT_ONCE // (RECENT * scores[0].size))
+        for first in range(0, len(windows), at_once):
+            last = min(first + at_once, len(windows))
             known = known_scores(scores, first, last)
             parts.append(self._intervals.bands(windows[first:last], forecasts[first:last], known))
         return {
@@ -249,9 +258,7 @@ def _core(card: ModelCard, files: Mapping[str, bytes], threads: int) -> _Core:
     return _Recurrent(files[ONNX_FILE], kinds, preprocessing, card.window, threads)
 
 
-WINDOWS_AT_ONCE: Final = 20_000
-"""Windows whose known errors are laid out together."""
-
+TREE_CHUNK: Final = 10_000
 CHUNK: Final = 128
 """Windows a call of ONNX Runtime: small enough to stay in the cache, which runs faster a window."""
 
@@ -325,9 +332,12 @@ class _Trees:
 
     def _of_windows(self, windows: npt.NDArray[np.float32]) -> Floats:
         places = self._preprocessing.target_places
-        (changes,) = self._session.run(
-            None, {f"features_{n}": tree_features(windows, at) for n, at in enumerate(places)}
-        )
+        parts = []
+        for start in range(0, len(windows), TREE_CHUNK):
+            chunk = windows[start : start + TREE_CHUNK]
+            seen = {f"features_{n}": tree_features(chunk, at) for n, at in enumerate(places)}
+            parts.append(self._session.run(None, seen)[0])
+        changes = np.concatenate(parts)
         shape = (len(windows), self._window.horizon, len(places))
         return self._preprocessing.inverse_targets(changes.reshape(shape) + windows[:, -1:, places])
 
@@ -415,10 +425,11 @@ def check_example(forecaster: Forecaster, example: bytes, tolerance: float = 1e-
     `tolerance` is in units of each target's train range, as scores are.
     """
     recorded = json.loads(example)
-    columns = dict(recorded["rows"])
-    index = pd.DatetimeIndex(columns.pop(TIME_COLUMN), name=TIME_COLUMN)
+    rows = recorded["rows"]
+    raw = np.array([rows[name] for name in RAW_COLUMNS], dtype=np.float64).T
+    times = np.array(rows[TIME_COLUMN], dtype="datetime64[ns]")
     expected = np.array(recorded["forecast"])
-    received = forecaster.forecast_next(pd.DataFrame(columns, index=index))
+    received = forecaster.forecast_after(raw[None], times[None], len(expected))[0]
     difference = np.abs(received - expected) / np.array(recorded["ranges"])
     if not (difference <= tolerance).all():
         raise ArtifactError(

@@ -14,14 +14,14 @@ __all__ = ["choose"]
 def choose(board: Leaderboard, rules: Promotion) -> tuple[Entry, str]:
     """The model to promote, and why. Raises PromotionError where the rules refuse all of them.
 
-    Models that are not significantly behind the first share its place, and the recipe's tie rule
-    decides among them.
+    Models that are not shown to be behind the first share its place, and the recipe's tie rule decides
+    among them; of those that began together the better rank.
     """
     first = board.models[0]
     tied = [
         entry
         for entry in board.models
-        if entry is first or (entry.behind_best is not None and not entry.behind_best.significant)
+        if entry is first or entry.behind_best is None or not entry.behind_best.significant
     ]
     allowed = [
         entry for entry in tied if _beats_persistence(entry) or not rules.must_beat_persistence
@@ -63,9 +63,11 @@ def _reason(
     if len(allowed) > 1:
         rule = "the newest start" if rules.tie == "newest_start" else "the rank"
         text += f"; {rule} decides"
-    if not _beats_persistence(winner):
-        ahead = _told(winner.before_persistence)
-        text += f"; does not significantly beat {PERSISTENCE} (ahead by {ahead})"
+    ahead = winner.before_persistence
+    if ahead is not None and ahead.high < 0:
+        text += f"; significantly worse than {PERSISTENCE} (ahead by {ahead})"
+    elif not _beats_persistence(winner):
+        text += f"; does not significantly beat {PERSISTENCE} (ahead by {_told(ahead)})"
     better_baselines = [
         entry for entry in board.entries if entry.kind == "baseline" and entry.rank < winner.rank
     ]

@@ -33,6 +33,7 @@ Floats = npt.NDArray[np.float64]
 RECENT: Final = 100
 """so many known outcomes are looked back on"""
 _LEAST_KNOTS: Final = 19
+_AT_ONCE: Final = 10_000
 _ROUNDING: Final = 1e-9
 """0.9 * 10 is a little more than 9 to a computer"""
 
@@ -198,5 +199,9 @@ def _restlessness(windows: Floats) -> Floats:
     """V: [M, W, T] -> [M, T]; 0 of a single row."""
     if windows.shape[1] < 2:
         return np.zeros((windows.shape[0], windows.shape[2]))
-    moved: Floats = np.abs(np.diff(_root(windows), axis=1)).mean(axis=1)
-    return moved
+    # `windows` is a view that overlaps itself: a part at a time is laid out.
+    parts = [
+        np.abs(np.diff(_root(windows[start : start + _AT_ONCE]), axis=1)).mean(axis=1)
+        for start in range(0, len(windows), _AT_ONCE)
+    ]
+    return np.concatenate(parts)

@@ -14,7 +14,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
 from flts_assets.forecasting.baselines import BASELINES, PERSISTENCE, Forecast
-from flts_assets.forecasting.comparison import Difference, Errors, difference
+from flts_assets.forecasting.comparison import Difference, Errors, drawn
 from flts_assets.forecasting.dataset import Dataset
 from flts_assets.forecasting.forecaster import Forecaster
 from flts_assets.forecasting.intervals import Band
@@ -36,6 +36,7 @@ class Training(_Frozen):
     fingerprint: str
     attempt: str
     started_at: datetime
+    """when the run began that trained it"""
 
 
 class Entry(_Frozen):
@@ -53,10 +54,12 @@ class Entry(_Frozen):
     before_persistence: Difference | None = None
     """how much lower its measure is than persistence's, on the windows that rank"""
     behind_best: Difference | None = None
-    """how much higher a model's measure is than the best model's; None for itself"""
+    """how much higher a model's measure is than the best model's; None for itself, for baselines and
+    where it is not defined"""
     coverage: dict[str, float] = {}
     """level of an interval -> share of the test values that its band covered"""
     fit_s: float
+    """nets: validation and refit included; Prophet, trees: of what is kept; ensemble: of its weights"""
     predict_s: float
     run_id: str | None = None
     """the model's MLflow run"""
@@ -153,6 +156,10 @@ def evaluate(
     else:
         ranking = {one.name: one.scores for one in results}
         ranked = {one.name: one.errors for one in results}
+    draws = {
+        one.name: drawn(ranked[one.name], fitted.targets, fitted.target_ranges, recipe)
+        for one in results
+    }
     results.sort(
         key=lambda one: (
             ranking[one.name].by(recipe.evaluation.rank_by),
@@ -162,9 +169,7 @@ def evaluate(
     )
 
     def apart(worse: str, better: str) -> Difference | None:
-        return difference(
-            ranked[worse], ranked[better], fitted.targets, fitted.target_ranges, recipe
-        )
+        return draws[worse].minus(draws[better], recipe.promotion.confidence)
 
     reference = next(one for one in results if one.name == PERSISTENCE).scores.score
     best = next((one.name for one in results if one.candidate), None)

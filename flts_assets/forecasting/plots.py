@@ -18,7 +18,7 @@ from flts_assets.forecasting.progress import Epoch
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["forecast_picture", "leaderboard_picture", "loss_picture"]
+__all__ = ["drift_picture", "forecast_picture", "leaderboard_picture", "loss_picture"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -114,6 +114,19 @@ def leaderboard_picture(board: Leaderboard) -> bytes:
     axes.bar_label(bars, labels=[f"{value:.4g}" for value in values], padding=3, fontsize=8)
     axes.margins(x=0.15)
     axes.set(xlabel=f"{board.rank_by} on the {board.rank_on} rows (lower is better)")
+    return _png(figure)
+
+
+def drift_picture(indices: Mapping[str, float], limits: Sequence[float]) -> bytes:
+    """Each column's Population Stability Index, and the limits it is read by."""
+    figure = _figure(6, 0.3 * len(indices) + 0.8)
+    axes = figure.subplots()
+    bars = axes.barh(list(indices)[::-1], list(indices.values())[::-1], color=MODEL_COLOR)
+    axes.bar_label(bars, fmt="%.3f", padding=3, fontsize=8)
+    for limit in limits:
+        axes.axvline(limit, color=SERIES_COLORS[0], linewidth=1, linestyle="--")
+    axes.margins(x=0.15)
+    axes.set(xlabel="PSI against the train rows")
     return _png(figure)
 
 

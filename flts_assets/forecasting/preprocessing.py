@@ -9,16 +9,18 @@ data and inside every model, so that evaluation and serving transform exactly as
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
 from flts_assets.forecasting.calendar import calendar_features
 from flts_assets.recipe.columns import CALENDAR_COLUMNS, RAW_COLUMNS, Cycle, calendar_columns
 from flts_assets.recipe.model import Recipe
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["ColumnScale", "FittedPreprocessing", "fit_preprocessing"]
 

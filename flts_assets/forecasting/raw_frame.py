@@ -33,7 +33,7 @@ from flts_assets.recipe.columns import RAW_COLUMNS, TIME_COLUMN
 if TYPE_CHECKING:
     from pandera.pandas import DataFrameSchema
 
-__all__ = ["count_empty_cells", "grid_step", "raw_schema", "read_raw"]
+__all__ = ["count_empty_cells", "grid_step", "parse_raw", "raw_schema", "read_raw"]
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _HAS_VALUES, _FINITE, _NOT_NEGATIVE = "has values", "finite", "not negative"
@@ -75,12 +75,18 @@ def read_raw(data: bytes, file: str) -> pd.DataFrame:
             of the text are told in reading order, then those of the time grid, then those of the
             values column by column.
     """
+    frame = parse_raw(data, file)
+    _check_values(frame, file)
+    return frame
+
+
+def parse_raw(data: bytes, file: str) -> pd.DataFrame:
+    """`read_raw` without a look at the values: a cell may hold any float."""
     check_encoding(data, file)
     text = data.removeprefix(_BYTE_ORDER_MARK)
     _check_has_rows(text, file)
     frame = _parse(text, file)
     check_times(pd.DatetimeIndex(frame.index), file)
-    _check_values(frame, file)
     return frame
 
 

@@ -146,7 +146,7 @@ class _Training:
             outputs = _outputs(new.net, windows.validation_inputs)
             loss = float(self._loss(outputs, windows.validation_outputs))
             self._finish(place, train_loss, loss, started)
-            if loss < best_loss:
+            if loss < best_loss or settings.keeps_last_epoch:
                 best, best_loss, best_epoch = new.optimizer.weights.clone(), loss, number
             elif settings.patience is not None and number - best_epoch >= settings.patience:
                 self._meter.skip(settings.max_epochs - number)

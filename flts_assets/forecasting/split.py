@@ -12,18 +12,23 @@ Windows are views: a split of a million rows is held once.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from itertools import count
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
+from flts_assets.errors import TrainingError
 from flts_assets.recipe.model import Recurrent, Window
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "FitAndValidation",
     "Split",
     "first_validation_window",
+    "least_windows",
     "validation_windows",
     "window_count",
 ]
@@ -53,7 +58,7 @@ def validation_windows(train: Split, settings: Recurrent) -> Split:
 @dataclass(frozen=True)
 class FitAndValidation:
     """The chronological split of train windows: fit before `fit_end`, validate from
-    `validation_start` on. At least one window stands on either side, given two windows.
+    `validation_start` on. No row is forecast on both sides.
 
         overlap        last fit window  ■ ■ ■ ■ □
                        first validation   ■ ■ ■ ■ □
@@ -66,14 +71,35 @@ class FitAndValidation:
 
     @classmethod
     def of(cls, windows: int, window: Window, settings: Recurrent) -> FitAndValidation:
+        """Raises TrainingError for fewer than `least_windows`."""
         if settings.validation_overlap:
             first = first_validation_window(windows, settings.validation_share)
             # The last rows that fit windows forecast come before those of validation windows.
-            return cls(max(first - window.horizon + 1, 1), first)
-        before = window.size + window.horizon - 1
-        rows = int((windows + before) * (1 - settings.validation_share))
-        start = min(max(rows, before + 1), windows - 1)
-        return cls(fit_end=max(start - before, 1), validation_start=start)
+            parts = cls(first - window.horizon + 1, first)
+        else:
+            before = window.size + window.horizon - 1
+            rows = int((windows + before) * (1 - settings.validation_share))
+            start = min(max(rows, before + 1), windows - 1)
+            parts = cls(start - before, start)
+        if parts.fit_end < 1 or not 0 < parts.validation_start < windows:
+            raise TrainingError(
+                "too few train windows to fit on some and validate on others",
+                received=windows,
+                allowed=f"at least {least_windows(window, settings)}",
+                remedy="give more rows, or shorten the window or the horizon",
+            )
+        return parts
+
+
+def least_windows(window: Window, settings: Recurrent) -> int:
+    """The fewest train windows of which some fit, others validate and none forecast the same row."""
+    apart = window.horizon if settings.validation_overlap else window.size + window.horizon
+    return next(
+        windows
+        for windows in count(apart + 1)
+        if not settings.validation_overlap
+        or first_validation_window(windows, settings.validation_share) >= window.horizon
+    )
 
 
 @dataclass(frozen=True)
@@ -133,5 +159,6 @@ class Split:
 
     def known(self) -> Floats:
         """[N, T] the last measured value at each row, raw units; 0 before the first measurement."""
-        filled: Floats = pd.DataFrame(self.measured).ffill().fillna(0.0).to_numpy(dtype=np.float64)
-        return filled
+        rows = np.arange(len(self))[:, None]
+        last = np.maximum.accumulate(np.where(np.isfinite(self.measured), rows, 0), axis=0)
+        return np.nan_to_num(np.take_along_axis(self.measured, last, axis=0), nan=0.0)

@@ -227,6 +227,10 @@ def _calibrated(
     window = recipe.window
     held_out = validation_windows(train, recipe.recurrent)
     first = len(measured) - len(held_out) + window.size - 1
+    grid = np.diff(measured.index.to_numpy())
+    if (grid != grid[0]).any():
+        # Rows were drawn or dropped: so many rows on are not so many steps on.
+        return direct
     # Half of the rows are left for origins.
     steps = min(RECURSIVE_STEPS, (len(measured) - 1 - first) // 2)
     if steps <= window.horizon:

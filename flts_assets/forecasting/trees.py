@@ -12,9 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-
 from flts_assets.forecasting.progress import FitCounter, Report
 from flts_assets.forecasting.split import FitAndValidation, Split
 from flts_assets.forecasting.tree_features import tree_features
@@ -24,8 +21,6 @@ if TYPE_CHECKING:
     from sklearn.ensemble import HistGradientBoostingRegressor
 
 __all__ = ["TrainedTrees", "train_trees"]
-
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -50,36 +45,35 @@ def train_trees(
 
     parts = FitAndValidation.of(train.windows, recipe.window, recipe.recurrent)
     counter = FitCounter(2 * recipe.window.horizon * len(target_places), report)
-    windows = train.inputs()
-    features = [tree_features(windows, place) for place in target_places]
-    places = list(target_places)
-    changes = train.ahead(train.features[:, places]) - windows[:, -1:, places]
     with threadpool_limits(threads):
-        validated = _fitted(features, changes, parts.fit_end, recipe, counter)
+        validated = _fitted(train, target_places, parts.fit_end, recipe, counter)
         started = time.monotonic()
-        kept = _fitted(features, changes, train.windows, recipe, counter)
+        kept = _fitted(train, target_places, train.windows, recipe, counter)
         return TrainedTrees(kept, validated, fit_s=time.monotonic() - started)
 
 
 def _fitted(
-    features: Sequence[Floats], changes: Floats, windows: int, recipe: Recipe, counter: FitCounter
+    train: Split, target_places: Sequence[int], count: int, recipe: Recipe, counter: FitCounter
 ) -> bytes:
-    """Trees for every step and target, fitted on the first so many windows: one ONNX model.
-
-    `features` of each target [M, K], `changes` [M, H, T].
-    """
+    """Trees for every step and target, fitted on the first so many windows: one ONNX model."""
     from sklearn.ensemble import HistGradientBoostingRegressor
 
-    fitted = []
-    for step, place in np.ndindex(changes.shape[1:]):
-        trees = HistGradientBoostingRegressor(
-            **recipe.trees.model_dump(), early_stopping=False, random_state=recipe.seed
-        )
-        counter.start()
-        trees.fit(features[place][:windows], changes[:windows, step, place])
-        counter.finish()
-        fitted.append((place, trees))
-    return _to_onnx(fitted, [one.shape[1] for one in features])
+    windows = train.inputs()[:count]
+    fitted: dict[tuple[int, int], HistGradientBoostingRegressor] = {}
+    sizes = []
+    for place, column in enumerate(target_places):
+        features = tree_features(windows, column)
+        sizes.append(features.shape[1])
+        changes = train.ahead(train.features[:, [column]])[:count, :, 0] - windows[:, -1:, column]
+        for step in range(recipe.window.horizon):
+            trees = HistGradientBoostingRegressor(
+                **recipe.trees.model_dump(), early_stopping=False, random_state=recipe.seed
+            )
+            counter.start()
+            trees.fit(features, changes[:, step])
+            counter.finish()
+            fitted[step, place] = trees
+    return _to_onnx([(place, fitted[step, place]) for step, place in sorted(fitted)], sizes)
 
 
 def _to_onnx(

@@ -250,8 +250,8 @@ class Recurrent(_Section):
     patience: int | None = Field(default=None, ge=1)
     """stop after so many epochs without a better validation loss; None: never early"""
     refit: bool = False
-    """once validated, fit again on all train windows: a whole one_cycle, or with a constant rate as many
-    epochs as the best one took"""
+    """once validated, fit again on all train windows, for as many epochs as the best one took; of a
+    one_cycle the last epoch counts, and all are run again"""
     members: int = Field(default=1, ge=1)
     """so many nets of different seeds, their forecasts averaged (Lakshminarayanan et al. 2017)"""
     variants: tuple[Variant, ...] = ()
@@ -262,9 +262,28 @@ class Recurrent(_Section):
         if self.variants and (self.predict, self.change_decay) != ("level", 0.0):
             raise ValueError("give predict and change_decay to each of the variants")
         Variant(predict=self.predict, change_decay=self.change_decay)
-        if self.variants == (Variant(),):
+        if len(set(self.variants)) != len(self.variants):
+            raise ValueError("variants repeat one: averaging a net with itself changes nothing")
+        object.__setattr__(self, "variants", tuple(sorted(self.variants, key=repr)))
+        if len(self.variants) == 1 and self.variants[0].scaling is None:
+            only = self.variants[0]
+            object.__setattr__(self, "predict", only.predict)
+            object.__setattr__(self, "change_decay", only.change_decay)
             object.__setattr__(self, "variants", ())
         return self
+
+    @model_validator(mode="after")
+    def _ends_its_cycle(self) -> Self:
+        if self.keeps_last_epoch and self.patience is not None:
+            raise ValueError(
+                "a one_cycle that is fitted again cannot stop early: leave patience out"
+            )
+        return self
+
+    @property
+    def keeps_last_epoch(self) -> bool:
+        """A refit cannot be validated, so what is validated must end where the refit will."""
+        return self.refit and self.schedule == "one_cycle"
 
     @property
     def kinds(self) -> tuple[Variant, ...]:
@@ -326,7 +345,7 @@ class Ensemble(_Section):
 class Intervals(_Section):
     """Conformal prediction intervals, calibrated on validation residuals."""
 
-    levels: tuple[Share, ...] = (0.9,)
+    levels: tuple[Annotated[float, Field(gt=0, le=0.999)], ...] = (0.9,)
     """the shares of future values that the bands shall cover"""
 
     @field_validator("levels")
@@ -372,7 +391,7 @@ class Promotion(_Section):
     confidence: Share = 0.95
     """of the bootstrap intervals of differences between two models"""
     block: int | None = Field(default=None, ge=1)
-    """windows that are drawn together; None: the cube root of their number, the horizon at least"""
+    """windows that are drawn together; None: the square root of their number, the horizon at least"""
     tie: Literal["newest_start", "rank"] = "newest_start"
     """who wins among models without a significant difference from the first"""
 
@@ -418,6 +437,13 @@ class Recipe(_Section):
             raise ValueError("evaluation.rank_on is backtest: backtest.cutoffs must be 1 or more")
         if self.backtest.cutoffs and self.backtest.step < self.window.horizon:
             raise ValueError("backtest.step must be window.horizon or more")
+        for variant in self.recurrent.variants:
+            if variant.scaling == self.scaling.method:
+                raise ValueError(
+                    f"recurrent.variants: {variant.scaling} is the scaling of all: leave it out"
+                )
+            if variant.scaling is not None and (self.scaling.add_constant or 0.0) < 0:
+                raise ValueError("variants with a scaling need scaling.add_constant of 0 or more")
         untrained = set(self.ensemble.members) - set(self.models)
         if untrained:
             raise ValueError(f"ensemble.members are not trained: {', '.join(sorted(untrained))}")

@@ -34,6 +34,8 @@ _LIBRARIES: Final = (
     "pandas",
     "pyarrow",
     "scikit-learn",
+    "scipy",
+    "skl2onnx",
     "torch",
     "onnx",
     "onnxruntime",
@@ -164,6 +166,18 @@ class Artifacts:
                 remedy=_remedy(place),
             )
         return manifest
+
+    def of_identity(
+        self, bucket: str, config_hash: str, stage: str, identity: str
+    ) -> Manifest | None:
+        """The attempt that a later stage names so among its inputs, if its manifest still stands."""
+        for head in self._store.list(bucket, f"{config_hash}/{stage}/"):
+            if head.key.endswith(f"/{MANIFEST}"):
+                text = self._store.get(bucket, head.key)
+                manifest = _parsed(text, f"{bucket}/{head.key}")
+                if manifest.identity == identity:
+                    return manifest
+        return None
 
     def version(self, place: Place) -> str | None:
         """Changes whenever another attempt becomes current; None before the first."""

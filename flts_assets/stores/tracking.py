@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from flts_assets.errors import TrackingError
+from flts_assets.recipe import RAW_COLUMNS
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -54,6 +56,10 @@ class TrackingRun:
             for name, data in files.items():
                 (Path(temporary) / name).write_bytes(data)
             self.client.log_artifacts(self.run_id, temporary, folder)
+
+    def log_model(self, folder: str, files: Mapping[str, bytes]) -> None:
+        """`log_files`, with the description by which MLflow can load and serve them."""
+        self.log_files(folder, {**files, "MLmodel": _mlmodel(folder, self.run_id)})
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         from mlflow.entities import RunTag
@@ -131,6 +137,23 @@ class Tracking:
     def finished(self, run_id: str) -> TrackingRun:
         """A run that has ended, to add figures that are known only later, such as test scores."""
         return TrackingRun(run_id, self.client)
+
+    def mirror_champion(self, name: str, run_id: str, model_uri: str) -> None:
+        """Let the alias `champion` of a registered model stand at this run's model.
+
+        Both are made where they are missing; nothing happens where it stands there already.
+        """
+        with _translated():
+            client = self.client
+            registered = client.search_registered_models(f"name = '{name}'")
+            if not registered:
+                client.create_registered_model(name)
+            elif registered[0].aliases.get("champion"):
+                current = client.get_model_version_by_alias(name, "champion")
+                if current.run_id == run_id:
+                    return
+            version = client.create_model_version(name, model_uri, run_id=run_id)
+            client.set_registered_model_alias(name, "champion", version.version)
 
     def close_abandoned(self, has_ended: Callable[[str], bool]) -> list[str]:
         """End every RUNNING run whose Dagster run has ended; returns their ids.
@@ -214,6 +237,30 @@ def _translated(what: str = "MLflow refused or went away") -> Iterator[None]:
                 " no saved model is trained twice; an old database: mlflow db upgrade URI"
             ),
         ) from error
+
+
+def _mlmodel(model_type: str, run_id: str) -> bytes:
+    """Loaded by our own code, not unpickled (MLflow, "python_function" flavor, loader_module)."""
+    from mlflow.models.model import Model
+    from mlflow.models.signature import ModelSignature
+    from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema
+
+    columns = [ColSpec("string", "time"), *(ColSpec("double", name) for name in RAW_COLUMNS)]
+    model = Model(
+        artifact_path=model_type,
+        run_id=run_id,
+        signature=ModelSignature(
+            inputs=Schema(columns), params=ParamSchema([ParamSpec("inference_length", "long", 1)])
+        ),
+    )
+    model.add_flavor(
+        "python_function",
+        loader_module="flts_assets.forecasting.pyfunc",
+        data=".",
+        python_version=platform.python_version(),
+        env={},
+    )
+    return str(model.to_yaml()).encode()
 
 
 def _metrics(metrics: Mapping[str, float], step: int) -> list[Any]:

@@ -108,9 +108,11 @@ class Deployment:
         register(recipe, self.platform.registry, self.instance)
         return self.run_partition(recipe.config_hash, *assets, **config)
 
-    def run_partition(self, config_hash: str, *assets: str, **config: object) -> Run:
+    def run_partition(
+        self, config_hash: str, *assets: str, job: str = "pipeline", **config: object
+    ) -> Run:
         with self.environment():
-            result = defs.resolve_job_def("pipeline").execute_in_process(
+            result = defs.resolve_job_def(job).execute_in_process(
                 instance=self.instance,
                 partition_key=config_hash,
                 asset_selection=[dg.AssetKey(name) for name in assets] or None,

@@ -8,6 +8,7 @@ from typing import Any
 
 import dagster as dg
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
@@ -26,6 +27,7 @@ from flts_assets_tests.assets.deployment import SAMPLE50, Deployment, Run
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The ``noload`` loader strategy",  # MLflow's own
+    "ignore:.*Any type hint is inferred as AnyType",  # MLflow's own
     "ignore:.*is currently in beta:dagster_shared.utils.warnings.BetaWarning",  # dagster-mlflow
 )
 
@@ -745,3 +747,44 @@ def test_mlflow_run_ends_however_training_ends(
 
 def test_no_mlflow_run_is_left_running(deployment: Deployment, first: Run) -> None:
     assert deployment.platform.tracking.running() == {}
+
+
+# --- MLflow's registry ---------------------------------------------------------------------------
+
+
+def test_alias_champion_stands_at_the_promoted_run_and_answers_with_the_same_numbers(
+    deployment: Deployment, sample50: Recipe, first: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    platform = deployment.platform
+    client = platform.tracking.client
+    current = platform.pointer(HASH).read()
+    assert current is not None
+    promotion = current[0]
+    name = f"sample50-{HASH[:8]}"
+    assert client.get_model_version_by_alias(name, "champion").run_id == promotion.run_id
+    manifest = platform.artifacts.get(promotion.model, promotion.attempt)
+    example = json.loads(platform.artifacts.read(manifest, "example.json"))
+    before = mlflow.get_tracking_uri()
+    try:
+        mlflow.set_tracking_uri(platform.tracking.uri)
+        model = mlflow.pyfunc.load_model(f"models:/{name}@champion")
+    finally:
+        mlflow.set_tracking_uri(before)
+    answer = model.predict(pd.DataFrame(example["rows"]), params={"inference_length": 2})
+    assert list(answer.columns) == ["ts", "down"]
+    assert answer["down"][0] == pytest.approx(example["forecast"][0][0], rel=1e-6)
+    last, before_last = (pd.Timestamp(moment) for moment in example["rows"]["time"][-1:-3:-1])
+    assert pd.Timestamp(answer["ts"][1]) == last + 2 * (last - before_last)
+
+
+def test_promotion_again_of_the_same_run_makes_no_other_version(
+    deployment: Deployment, first: Run
+) -> None:
+    tracking = deployment.platform.tracking
+    name = f"sample50-{HASH[:8]}"
+    version = tracking.client.get_model_version_by_alias(name, "champion")
+    tracking.mirror_champion(name, version.run_id, version.source)
+    assert len(tracking.client.search_model_versions(f"name = '{name}'")) == 1

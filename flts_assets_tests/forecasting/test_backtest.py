@@ -260,11 +260,12 @@ def test_cutoffs_that_reach_before_the_first_row_are_refused_with_the_numbers() 
 
 
 def test_too_few_rows_before_the_first_cutoff_for_the_windows_are_refused() -> None:
-    # Two windows of 6 + 2 rows need 9.
-    recipe = recipe_of(backtest={"cutoffs": 1, "step": 152})
-    with pytest.raises(RawDataError, match="8 usable rows are fewer") as caught:
+    # Three windows of 6 + 2 rows need 10: one to fit on, and one apart from it to validate on.
+    recipe = recipe_of(backtest={"cutoffs": 1, "step": 151})
+    told = "cutoff after .*9 usable rows are fewer"
+    with pytest.raises(RawDataError, match=told) as caught:
         backtested(rows(), recipe)
-    assert (caught.value.received, (caught.value.allowed or "")[:10]) == (8, "at least 9")
+    assert (caught.value.received, (caught.value.allowed or "")[:11]) == (9, "at least 10")
 
 
 def test_lagged_rows_before_the_cutoff_are_known_too() -> None:

@@ -74,7 +74,7 @@ def naive_measures(actuals: Floats, forecasts: Floats) -> dict[str, float]:
 
 @pytest.mark.parametrize(
     ("windows", "horizon", "block", "length"),
-    [(30, 2, None, 3), (30, 5, None, 5), (30, 2, 1, 1), (31, 2, 7, 7), (4, 2, 9, 4)],
+    [(30, 2, None, 5), (30, 6, None, 6), (30, 2, 1, 1), (31, 2, 7, 7), (4, 2, 9, 4)],
 )
 def test_interval_is_that_of_a_naive_loop_over_the_same_draws(
     windows: int, horizon: int, block: int | None, length: int

@@ -9,6 +9,7 @@ import pytest
 from flts_assets.errors import RawDataError
 from flts_assets.forecasting.dataset import prepare, split_of
 from flts_assets.forecasting.demo_cell import demo_cell
+from flts_assets.forecasting.split import least_windows
 from flts_assets_tests.forecasting.datasets import demo_dataset, demo_recipe
 
 LAGGED = {"enabled": True, "n_lags": 3, "step": 2}
@@ -19,7 +20,7 @@ LAGGED = {"enabled": True, "n_lags": 3, "step": 2}
     [
         ({}, 11, 40, "DemoCell.csv", "at least 12 (window 10, horizon 1, lags 0, windows 2)"),
         ({}, 40, 10, "DemoCell_test.csv", "at least 11 (window 10, horizon 1, lags 0, windows 1)"),
-        ({"window": {"size": 5, "horizon": 4}}, 9, 40, "DemoCell.csv", "at least 10 (window 5,"),
+        ({"window": {"size": 5, "horizon": 4}}, 12, 40, "DemoCell.csv", "at least 13 (window 5,"),
         ({"lags": LAGGED}, 17, 40, "DemoCell.csv", "at least 18 (window 10, horizon 1, lags 6,"),
         ({"lags": LAGGED}, 40, 16, "DemoCell_test.csv", "at least 17 (window 10, horizon 1,"),
     ],
@@ -35,7 +36,8 @@ def test_too_few_rows_for_the_windows_are_refused_and_one_more_is_enough(
     assert (caught.value.allowed or "").startswith(allowed)
     short_train = train_rows < test_rows
     data = demo_dataset(recipe, train_rows + short_train, test_rows + (not short_train))
-    assert data.train.windows == 2 if short_train else data.test.windows == 1
+    fewest = least_windows(recipe.window, recipe.recurrent)
+    assert data.train.windows == fewest if short_train else data.test.windows == 1
 
 
 def test_sampled_and_complete_rows_are_the_ones_that_are_counted() -> None:

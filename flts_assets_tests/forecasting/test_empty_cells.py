@@ -12,6 +12,7 @@ from flts_assets.forecasting.demo_cell import demo_cell
 from flts_assets.forecasting.empty_cells import without_empty_cells
 from flts_assets.recipe import RAW_COLUMNS
 from flts_assets.recipe.model import Data, HandleNans
+from flts_assets_tests.forecasting.datasets import demo_recipe
 
 DATA = Data(train_file="A.csv", test_file="A_test.csv")
 
@@ -175,3 +176,18 @@ def test_dropping_leaves_the_complete_rows() -> None:
         complete = given[given.notna().all(axis=1)]
         assert 0 < len(complete) < len(given)
         pd.testing.assert_frame_equal(result, complete)
+
+
+def test_column_that_is_empty_at_a_regular_step_of_a_long_file_is_imputed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("flts_assets.forecasting.empty_cells.DONORS", 20)
+    train, test = demo_cell(80, 20)
+    train = train.ffill().bfill()
+    train.iloc[::4, 2] = np.nan
+    recipe = demo_recipe()
+    full, _ = without_empty_cells(train, test.ffill().bfill(), recipe.handle_nans, recipe.data)
+    assert not full.isna().any(axis=None)
+    measured = train.iloc[:, 2].dropna()
+    assert full.iloc[::4, 2].between(measured.min(), measured.max()).all()
+    pd.testing.assert_frame_equal(full[train.notna().all(axis=1)], train.dropna())

@@ -167,11 +167,17 @@ def test_rank_by_the_backtest_is_named_with_its_own_score() -> None:
     assert choose(ranked, RULES)[1].startswith("rmse 0.70000 on the backtest; ")
 
 
-def test_model_without_a_defined_difference_shares_no_place() -> None:
+def test_model_that_is_not_shown_to_be_behind_shares_the_first_place() -> None:
     ranked = board(model("GRU"), model("PROPHET", None, started=9))
     winner, reason = choose(ranked, RULES)
-    assert winner.name == "GRU"
-    assert "the runner-up, PROPHET, is behind by an undefined difference" in reason
+    assert winner.name == "PROPHET"
+    assert "no significant difference between GRU, PROPHET; the newest start decides" in reason
+
+
+def test_winner_that_is_worse_than_persistence_is_called_so() -> None:
+    behind = Difference(value=-0.2, low=-0.3, high=-0.1)
+    _, reason = choose(board(baseline("persistence"), model("GRU", ahead=behind)), RULES)
+    assert "significantly worse than persistence (ahead by -0.20000 [-0.30000, -0.10000])" in reason
 
 
 def test_tied_model_that_is_not_shown_to_beat_persistence_is_set_aside_by_name() -> None:

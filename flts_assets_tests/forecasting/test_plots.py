@@ -10,7 +10,12 @@ from flts_assets.forecasting.baselines import BASELINES
 from flts_assets.forecasting.dataset import Dataset
 from flts_assets.forecasting.demo_cell import demo_cell
 from flts_assets.forecasting.leaderboard import Leaderboard, evaluate
-from flts_assets.forecasting.plots import forecast_picture, leaderboard_picture, loss_picture
+from flts_assets.forecasting.plots import (
+    drift_picture,
+    forecast_picture,
+    leaderboard_picture,
+    loss_picture,
+)
 from flts_assets.forecasting.progress import Epoch
 from flts_assets_tests.forecasting.datasets import demo_dataset, demo_recipe
 
@@ -147,3 +152,11 @@ def test_same_values_give_the_same_bytes() -> None:
     assert leaderboard_picture(board) == leaderboard_picture(board)
     curve = [Epoch(1, 0.5, 0.4, 1.0)]
     assert loss_picture(curve, [1], "mse") == loss_picture(curve, [1], "mse")
+
+
+def test_drift_picture_shows_every_column_and_the_limits() -> None:
+    indices = {f"column-{place}": place / 10 for place in range(11)}
+    picture = drift_picture(indices, (0.1, 0.25))
+    assert_small_png(picture)
+    assert picture != drift_picture({**indices, "column-3": 0.0}, (0.1, 0.25))
+    assert picture != drift_picture(indices, (0.1, 0.5))

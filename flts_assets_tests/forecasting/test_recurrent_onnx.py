@@ -26,7 +26,7 @@ def converted(
 ) -> tuple[list[RecurrentNet], bytes]:
     """Nets with weights large enough to reach the bends of their gates, and the same as ONNX."""
     window = Window.model_validate({"size": SIZE, "horizon": horizon, "targets": targets})
-    variants = (Variant(),) * kinds
+    variants = tuple(Variant(predict="change", change_decay=0.1 * place) for place in range(kinds))
     settings = Recurrent(hidden_size=7, num_layers=layers, members=members, variants=variants)
     torch.manual_seed(0)
     nets = [RecurrentNet(kind, FEATURES, window, settings).eval() for _ in range(settings.nets)]

@@ -6,10 +6,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from flts_assets.errors import TrainingError
 from flts_assets.forecasting.split import (
     FitAndValidation,
     Split,
     first_validation_window,
+    least_windows,
     validation_windows,
     window_count,
 )
@@ -144,14 +146,14 @@ def test_rows_of_fitting_and_validation_are_apart_as_asked(
     windows: int, size: int, horizon: int, share: float, overlap: bool
 ) -> None:
     window = Window(size=size, horizon=horizon)
-    parts = FitAndValidation.of(
-        windows, window, Recurrent(validation_share=share, validation_overlap=overlap)
-    )
+    settings = Recurrent(validation_share=share, validation_overlap=overlap)
+    least = least_windows(window, settings)
+    if windows < least:
+        with pytest.raises(TrainingError, match=f"at least {least}"):
+            FitAndValidation.of(windows, window, settings)
+        return
+    parts = FitAndValidation.of(windows, window, settings)
     assert 1 <= parts.fit_end <= parts.validation_start <= windows - 1
-    if overlap:
-        assume(windows * (1 - share) >= horizon + 1)
-    else:
-        assume(windows >= size + horizon + 1)
     skipped = size if overlap else 0
     fit = rows_of(range(parts.fit_end), window, skipped)
     validation = rows_of(range(parts.validation_start, windows), window, skipped)

@@ -116,7 +116,7 @@ def test_scoring_on_the_train_file_is_refused() -> None:
             {"models": ["GRU"], "ensemble": {"members": ["GRU", "LSTM"]}},
             "ensemble.members are not trained: LSTM",
         ),
-        ({"intervals": {"levels": [0.9, 1]}}, "less than 1"),
+        ({"intervals": {"levels": [0.9, 1]}}, "less than or equal to 0.999"),
         ({"backtest": {"cutoffs": -1}}, "greater than or equal to 0"),
         ({"backtest": {"step": 0}}, "greater than or equal to 1"),
         ({"evaluation": {"rank_on": "backtest"}}, "backtest.cutoffs must be 1 or more"),

@@ -113,8 +113,8 @@ def test_levels_ascend_each_once_whatever_their_order(levels: list[float]) -> No
     ("level", "told"),
     [
         (0, "greater than 0"),
-        (1, "less than 1"),
-        (90, "less than 1"),
+        (1, "less than or equal to 0.999"),
+        (90, "less than or equal to 0.999"),
         (-0.5, "greater than 0"),
         (float("nan"), "finite"),
         ("most", "number"),

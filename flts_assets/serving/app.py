@@ -81,7 +81,7 @@ def create_app(settings: ServingSettings, champions: Champions, log: EventLog) -
 def _refresh(service: Service) -> None:
     try:
         service.champions.refresh()
-    except FltsError as error:
+    except Exception as error:  # whatever it is, the next look must come
         service.metrics.polls_failed.inc()
         service.log.error("poll_failed", message=str(error))
     else:

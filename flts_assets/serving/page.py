@@ -14,7 +14,6 @@ from typing import Any, Final
 
 import orjson
 from fastapi import APIRouter, Request, Response
-from pydantic import ValidationError
 
 from flts_assets.errors import ObjectNotFoundError, RawDataError
 from flts_assets.recipe import RAW_COLUMNS
@@ -24,7 +23,7 @@ from flts_assets.serving.answers import UnknownModelError, champion_for
 from flts_assets.serving.champions import Champion, Champions
 from flts_assets.serving.requests import MAX_STEPS, RequestError
 from flts_assets.serving.tokens import require_token
-from flts_assets.stores.artifacts import Artifacts, Manifest
+from flts_assets.stores.artifacts import Artifacts
 from flts_assets.stores.object_store import DATASET, MODELS, ObjectStore
 
 __all__ = ["page_router"]
@@ -178,15 +177,10 @@ def _number(cell: str) -> float | None:
 
 def _board(store: ObjectStore, config_hash: str, identity: str) -> bytes:
     """leaderboard.json of this identity, which says what is in it: it can be remembered for ever."""
-    heads = store.list(MODELS, f"{config_hash}/leaderboard/")
-    manifests = [head for head in heads if head.key.endswith("/manifest.json")]
-    for head in sorted(manifests, key=lambda one: one.modified, reverse=True):
-        try:
-            manifest = Manifest.model_validate_json(store.get(MODELS, head.key))
-        except ValidationError:
-            continue
-        if manifest.identity == identity:
-            return Artifacts(store).read(manifest, BOARD_FILE)
+    artifacts = Artifacts(store)
+    manifest = artifacts.of_identity(MODELS, config_hash, "leaderboard", identity)
+    if manifest is not None:
+        return artifacts.read(manifest, BOARD_FILE)
     raise ObjectNotFoundError(
         "the leaderboard that the champion was chosen from is not kept any more",
         received=identity,

@@ -15,6 +15,7 @@ import json
 import platform
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
@@ -173,10 +174,11 @@ class Artifacts:
         """The attempt that a later stage names so among its inputs, if its manifest still stands."""
         for head in self._store.list(bucket, f"{config_hash}/{stage}/"):
             if head.key.endswith(f"/{MANIFEST}"):
-                text = self._store.get(bucket, head.key)
-                manifest = _parsed(text, f"{bucket}/{head.key}")
-                if manifest.identity == identity:
-                    return manifest
+                with suppress(ArtifactError):  # one that cannot be read is not the one
+                    text = self._store.get(bucket, head.key)
+                    manifest = _parsed(text, f"{bucket}/{head.key}")
+                    if manifest.identity == identity:
+                        return manifest
         return None
 
     def version(self, place: Place) -> str | None:

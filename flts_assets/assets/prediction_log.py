@@ -46,7 +46,7 @@ LIVE_ERROR, INPUT_DRIFT = "live_error", "input_drift"
     deps=[promoted_model],
     group_name="serving",
     owners=["team:ml"],
-    kinds={"parquet"},
+    kinds={"json"},
     code_version=PREDICTION_LOG.code_version,
     check_specs=[
         dg.AssetCheckSpec(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -48,6 +49,7 @@ def create_app(settings: ServingSettings, champions: Champions, log: EventLog) -
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(_refresh, service)
+        gc.freeze()  # what stands by now stays: no collection need walk it while requests wait
         poll = asyncio.create_task(_poll(service))
         if predictions:
             predictions.start()

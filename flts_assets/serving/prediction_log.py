@@ -23,7 +23,7 @@ from flts_assets.logs import EventLog
 from flts_assets.serving.metrics import Metrics
 from flts_assets.serving.requests import Ask
 from flts_assets.stores.object_store import INFERENCE_LOGS, ObjectStore
-from flts_assets.stores.prediction_records import Answerer, PredictionRecord, to_parquet
+from flts_assets.stores.prediction_records import Answerer, PredictionRecord, to_jsonl
 
 __all__ = ["PredictionLog"]
 
@@ -113,7 +113,7 @@ class PredictionLog:
             batch = self._tried = self._tried or self._oldest()
             key = batch[0].key(self._worker, self._number)
             try:
-                self._store.create(INFERENCE_LOGS, key, to_parquet(batch))
+                self._store.create(INFERENCE_LOGS, key, to_jsonl(batch))
             except ObjectExistsError:
                 pass  # the try before this one arrived, although it said it failed
             except Exception as error:  # each kind of store raises its own

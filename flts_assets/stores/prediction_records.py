@@ -1,10 +1,10 @@
 """What was asked and answered, as objects that are written once.
 
-    inference-logs/<identifier>/<YYYY-MM-DD>/<HHMMSS.ffffff>-<worker>-<n>.parquet
+    inference-logs/<identifier>/<YYYY-MM-DD>/<HHMMSS.ffffff>-<worker>-<n>.jsonl.gz
 
-Day and time are those of the first record in the object (UTC). One row is one forecast series:
+Day and time are those of the first record in the object (UTC). One line is one forecast series:
 
-    asked_at                               when, UTC
+    asked_at                               when, seconds since 1970, UTC
     identifier, run_id, config_hash        who answered
     model_type, station
     last_time, down, up, …, rb_up_var      the last row of the request, raw units
@@ -16,11 +16,11 @@ Day and time are those of the first record in the object (UTC). One row is one f
 
 from __future__ import annotations
 
-import io
+import gzip
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +31,14 @@ from flts_assets.stores.object_store import INFERENCE_LOGS, ObjectStore
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["LOGGED_COLUMNS", "Answerer", "PredictionRecord", "read_records", "record_keys"]
+__all__ = [
+    "LOGGED_COLUMNS",
+    "Answerer",
+    "PredictionRecord",
+    "read_records",
+    "record_keys",
+    "to_jsonl",
+]
 
 _WHO: Final = ("identifier", "run_id", "config_hash", "model_type", "station")
 LOGGED_COLUMNS: Final = (
@@ -76,36 +83,34 @@ class PredictionRecord:
 
     def key(self, worker: str, number: int) -> str:
         """Of the object that begins with this record."""
-        return f"{self.folder}/{self._moment:%H%M%S.%f}-{worker}-{number}.parquet"
+        return f"{self.folder}/{self._moment:%H%M%S.%f}-{worker}-{number}.jsonl.gz"
 
     @property
     def _moment(self) -> datetime:
         return datetime.fromtimestamp(self.asked_at, timezone.utc)
 
 
-def to_parquet(records: Sequence[PredictionRecord]) -> bytes:
-    """The bytes of one object."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+def to_jsonl(records: Sequence[PredictionRecord]) -> bytes:
+    """The bytes of one object: a JSON object a line, compressed. (pyarrow would double the service.)"""
+    import orjson
 
-    last_rows = np.stack([one.last_row for one in records])
-    moments = np.array([one.asked_at for one in records])
-    columns: dict[str, Any] = {
-        "asked_at": pa.array((moments * 1e6).astype(np.int64), pa.timestamp("us", tz="UTC")),
-        **{name: pa.array([getattr(one.by, name) for one in records]) for name in _WHO},
-        "last_time": np.array([one.last_time for one in records], dtype="datetime64[ns]"),
-        **{name: last_rows[:, place] for place, name in enumerate(RAW_COLUMNS)},
-        "times": _lists([one.times for one in records]),
-        "columns": pa.array([one.columns for one in records], pa.list_(pa.string())),
-        "values": _lists([one.values.ravel() for one in records]),
-        "latency_s": np.array([one.latency_s for one in records]),
-    }
-    buffer = io.BytesIO()
-    table = pa.table({name: columns[name] for name in LOGGED_COLUMNS})
-    pq.write_table(table, buffer, compression="zstd", use_dictionary=[*_WHO, "columns"])
-    del table, columns
-    pa.default_memory_pool().release_unused()  # else the service grows by what one object took
-    return buffer.getvalue()
+    lines = [
+        orjson.dumps(
+            {
+                "asked_at": one.asked_at,
+                **vars(one.by),
+                "last_time": one.last_time,
+                **dict(zip(RAW_COLUMNS, one.last_row.tolist(), strict=True)),
+                "times": one.times,
+                "columns": one.columns,
+                "values": one.values.ravel(),
+                "latency_s": one.latency_s,
+            },
+            option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE,
+        )
+        for one in records
+    ]
+    return gzip.compress(b"".join(lines), compresslevel=1)
 
 
 def record_keys(store: ObjectStore, identifier: str, days: int) -> list[str]:
@@ -117,27 +122,24 @@ def record_keys(store: ObjectStore, identifier: str, days: int) -> list[str]:
 
 def read_records(store: ObjectStore, keys: Sequence[str], config_hash: str) -> pd.DataFrame:
     """Rows of one config hash in these objects, columns LOGGED_COLUMNS; maybe none."""
+    import orjson
     import pandas as pd
-    import pyarrow.parquet as pq
 
-    wanted = [("config_hash", "==", config_hash)]
-    parts = [
-        pq.read_table(io.BytesIO(store.get(INFERENCE_LOGS, key)), filters=wanted).to_pandas()
+    lines = (
+        orjson.loads(line)
         for key in keys
-    ]
-    filled = [part for part in parts if len(part)]
-    if not filled:
-        return pd.DataFrame(columns=list(LOGGED_COLUMNS))
-    return pd.concat(filled, ignore_index=True)
+        for line in gzip.decompress(store.get(INFERENCE_LOGS, key)).splitlines()
+    )
+    rows = pd.DataFrame(
+        [line for line in lines if line["config_hash"] == config_hash],
+        columns=list(LOGGED_COLUMNS),
+    )
+    rows["asked_at"] = pd.to_datetime(rows["asked_at"].astype(float), unit="s", utc=True)
+    rows["last_time"] = pd.to_datetime(rows["last_time"]).astype("datetime64[ns]")
+    rows["times"] = [np.array(one, dtype="datetime64[ns]") for one in rows["times"]]
+    rows["values"] = [np.array(one, dtype=np.float64) for one in rows["values"]]
+    return rows
 
 
 def _day(key: str) -> str:
     return key.split("/")[1]
-
-
-def _lists(parts: Sequence[npt.NDArray[Any]]) -> Any:
-    """One list a record."""
-    import pyarrow as pa
-
-    offsets = np.cumsum([0, *map(len, parts)], dtype=np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate(parts)))

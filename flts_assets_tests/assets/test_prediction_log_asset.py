@@ -13,7 +13,7 @@ from flts_assets.forecasting.forecaster import Forecaster, load_forecaster
 from flts_assets.recipe import RAW_COLUMNS, Recipe
 from flts_assets.stores.object_store import DATASET, INFERENCE_LOGS
 from flts_assets.stores.pointer import Promotion
-from flts_assets.stores.prediction_records import Answerer, PredictionRecord, to_parquet
+from flts_assets.stores.prediction_records import Answerer, PredictionRecord, to_jsonl
 from flts_assets_tests.assets.deployment import Deployment, Run
 from flts_assets_tests.forecasting.datasets import demo_recipe
 
@@ -97,7 +97,7 @@ def serve_test_rows(
             )
         )
     key = records[0].key("test", len(list(deployment.platform.store.list(INFERENCE_LOGS))))
-    deployment.platform.store.create(INFERENCE_LOGS, key, to_parquet(records))
+    deployment.platform.store.create(INFERENCE_LOGS, key, to_jsonl(records))
 
 
 def monitor(deployment: Deployment, recipe: Recipe = RECIPE) -> Run:

@@ -26,7 +26,7 @@ from flts_assets.stores.object_store import INFERENCE_LOGS, ObjectHead
 from flts_assets.stores.prediction_records import read_records, record_keys
 from flts_assets_tests.serving.deployed import application, columns_of, promote, recipe_of
 
-KEY = re.compile(r"global/\d{4}-\d\d-\d\d/\d{6}\.\d{6}-[0-9a-f]{8}-\d+\.parquet")
+KEY = re.compile(r"global/\d{4}-\d\d-\d\d/\d{6}\.\d{6}-[0-9a-f]{8}-\d+\.jsonl\.gz")
 SOON_S = 20.0
 
 

@@ -14,7 +14,7 @@ from flts_assets.stores.prediction_records import (
     PredictionRecord,
     read_records,
     record_keys,
-    to_parquet,
+    to_jsonl,
 )
 from flts_assets_tests.stores.records import record
 
@@ -28,7 +28,7 @@ def store(tmp_path: Path) -> DirectoryStore:
 
 def put(store: DirectoryStore, *records: PredictionRecord) -> str:
     key = records[0].key("worker", 0)
-    store.create(INFERENCE_LOGS, key, to_parquet(records))
+    store.create(INFERENCE_LOGS, key, to_jsonl(records))
     return key
 
 
@@ -54,7 +54,7 @@ def test_records_of_any_length_are_read_as_they_were_written(store: DirectorySto
 
 def test_key_tells_identifier_day_time_worker_and_number() -> None:
     one = record("2018-03-01", [[1]], asked_at=1_700_000_000.25, identifier="team-a")
-    assert one.key("w1", 7) == "team-a/2023-11-14/221320.250000-w1-7.parquet"
+    assert one.key("w1", 7) == "team-a/2023-11-14/221320.250000-w1-7.jsonl.gz"
 
 
 def test_only_records_of_the_wanted_recipe_are_read(store: DirectoryStore) -> None:

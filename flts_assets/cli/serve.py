@@ -28,6 +28,7 @@ def serve(
     command = [
         *(sys.executable, "-m", "uvicorn", "flts_assets.serving.server:app", "--factory"),
         *("--host", host, "--port", str(port), "--workers", str(workers)),
-        *("--log-level", "warning", "--backlog", "4096", "--timeout-graceful-shutdown", "30"),
+        *("--log-level", "warning", "--no-access-log", "--backlog", "4096"),
+        *("--timeout-graceful-shutdown", "30"),
     ]
     os.execv(sys.executable, command)

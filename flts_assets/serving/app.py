@@ -14,6 +14,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse
+from starlette.routing import Route
 
 from flts_assets.errors import FltsError
 from flts_assets.logs import EventLog
@@ -111,6 +112,9 @@ def _add_forecasts(app: FastAPI, service: Service) -> None:
             service.metrics.predict_s.observe(time.perf_counter() - started)
             content = {"status": "SUCCESS", "results": results} if batch else results[0]
             return Response(orjson.dumps(content), media_type="application/json")
+
+    # FastAPI's way to a handler costs a third of a forecast; its own route stays for the documents.
+    app.router.routes.insert(0, Route("/predict", predict, methods=["POST"]))
 
 
 def _add_operation(app: FastAPI, service: Service) -> None:

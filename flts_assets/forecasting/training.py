@@ -108,18 +108,7 @@ def train_model(
     the training stands at least every two seconds. Raises TrainingError.
     """
     with repeated(report) as told:
-        return _trained(model_type, data, measured, recipe, threads, told)
-
-
-def _trained(
-    model_type: ModelType,
-    data: Dataset,
-    measured: pd.DataFrame,
-    recipe: Recipe,
-    threads: int,
-    report: Report,
-) -> TrainedModel:
-    fitted = _TRAINERS[model_type](model_type, data, recipe, threads, report)
+        fitted = _TRAINERS[model_type](model_type, data, recipe, threads, told)
     # What is scored is what was saved, through the code that will serve it.
     validated = load_forecaster({**fitted.files, **fitted.validated}, threads)
     forecasts = validated.forecast(validation_windows(data.train, recipe.recurrent))

@@ -113,7 +113,8 @@ def _add_forecasts(app: FastAPI, service: Service) -> None:
             content = {"status": "SUCCESS", "results": results} if batch else results[0]
             return Response(orjson.dumps(content), media_type="application/json")
 
-    # FastAPI's way to a handler costs a third of a forecast; its own route stays for the documents.
+    # Past FastAPI's own way to a handler a third more requests are answered (benchmarks/RESULTS.md);
+    # its route stays behind this one for the documents.
     app.router.routes.insert(0, Route("/predict", predict, methods=["POST"]))
 
 

@@ -109,23 +109,23 @@ def train_model(
     """
     with repeated(report) as told:
         fitted = _TRAINERS[model_type](model_type, data, recipe, threads, told)
-    # What is scored is what was saved, through the code that will serve it.
-    validated = load_forecaster({**fitted.files, **fitted.validated}, threads)
-    forecasts = validated.forecast(validation_windows(data.train, recipe.recurrent))
-    return finished_model(
-        model_type,
-        fitted.files,
-        forecasts,
-        _calibrated(validated, forecasts, data.train, measured, recipe),
-        data,
-        measured,
-        recipe,
-        threads,
-        epochs=fitted.epochs,
-        best_epochs=fitted.best_epochs,
-        net_forecasts=fitted.net_forecasts,
-        fit_s=fitted.fit_s,
-    )
+        # What is scored is what was saved, through the code that will serve it.
+        validated = load_forecaster({**fitted.files, **fitted.validated}, threads)
+        forecasts = validated.forecast(validation_windows(data.train, recipe.recurrent))
+        return finished_model(
+            model_type,
+            fitted.files,
+            forecasts,
+            _calibrated(validated, forecasts, data.train, measured, recipe),
+            data,
+            measured,
+            recipe,
+            threads,
+            epochs=fitted.epochs,
+            best_epochs=fitted.best_epochs,
+            net_forecasts=fitted.net_forecasts,
+            fit_s=fitted.fit_s,
+        )
 
 
 def finished_model(

@@ -2,8 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Most tests wait for processes they started: two at once. A file's tests stay together.
+TOGETHER := -n 2 --dist loadfile
 
-.PHONY: demo dev test lint setup setup-dev clean
+.PHONY: demo dev test integration lint setup setup-dev clean
 
 demo: setup ## From raw CSVs to a promoted model. DATA=folder uses your own STATION.csv, STATION_test.csv
 	$(BIN)/flts demo $(if $(DATA),--data "$(DATA)")
@@ -12,7 +14,10 @@ dev: setup ## The web UI on the same state; PORT=3000
 	$(BIN)/flts dev $(if $(PORT),--port $(PORT))
 
 test: setup-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TOGETHER) -m "not integration"
+
+integration: setup-dev ## Whole deployments: S3, PostgreSQL, MLflow server, browser, killed processes
+	$(BIN)/python -m pytest $(TOGETHER) -m integration
 
 lint: setup-dev
 	$(BIN)/ruff check .

@@ -22,8 +22,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from flts_assets.forecasting.dataset import Dataset, prepare, split_of
-from flts_assets.forecasting.parquet import measured_parquet, prepared_rows, processed_parquet
+from flts_assets.forecasting.dataset import Dataset, prepare, split_of, stored_split
+from flts_assets.forecasting.parquet import (
+    StoredFrame,
+    StoredRows,
+    StoredSplit,
+    measured_parquet,
+    processed_parquet,
+)
 from flts_assets.forecasting.preprocessing import FittedPreprocessing
 from flts_assets.forecasting.raw_frame import read_raw
 from flts_assets.forecasting.split import FitAndValidation
@@ -110,21 +116,28 @@ def train(folder: Path, model_type: ModelType, epochs: int) -> dict[str, float]:
     from flts_assets.forecasting.training import train_model
 
     recipe = load_recipe(RECIPE).updated({"recurrent": {"max_epochs": epochs}})
-    files = {file.name: file.read_bytes() for file in folder.glob("*.parquet")}
     rows = {
-        role: prepared_rows(files[f"{role}.parquet"], files[f"{role}_measured.parquet"])
+        role: StoredSplit(
+            StoredRows((folder / f"{role}_measured.parquet").open("rb")),
+            StoredFrame((folder / f"{role}.parquet").open("rb")),
+        )
         for role in ROLES
     }
     data = Dataset(
-        train=split_of(rows["train"], recipe),
-        test=split_of(rows["test"], recipe),
+        train=stored_split(rows["train"].measured, rows["train"].processed, recipe),
+        test=stored_split(rows["test"].measured, rows["test"].processed, recipe),
         preprocessing=FittedPreprocessing.model_validate_json(
             (folder / "preprocessing.json").read_text()
         ),
     )
     started = time.perf_counter()
     trained = train_model(
-        model_type, data, rows["train"].measured, recipe, threads=1, report=lambda progress: None
+        model_type,
+        data,
+        rows["train"].measured.frame(),
+        recipe,
+        threads=1,
+        report=lambda progress: None,
     )
     seconds = time.perf_counter() - started
     return {

@@ -11,10 +11,16 @@ FltsError
 │   ├── ObjectExistsError      create-once met an existing object
 │   └── ObjectChangedError     replace-if-unchanged met another version
 ├── ArtifactError              a stage's files are missing, truncated or altered
+├── InstanceError              Dagster's storage cannot be opened, or a run cannot be started this way
 ├── UpstreamMissingError       a stage was asked for before what it is made from
+├── EvidenceError              a claim of the verification report that its evidence contradicts
 ├── TrainingError              a model cannot be fitted
 ├── TrackingError              MLflow refused or lost something
-└── PromotionError             nothing can be promoted, or the pointer may not move
+├── PromotionError             nothing can be promoted, or the pointer may not move
+└── EventError                 an event cannot be told to the message broker
+    ├── BrokerUnavailableError   not now: trying later may help
+    ├── MessageRefusedError      never: the broker will not take this message
+    └── MalformedEventError      never: the record in the event log lacks what the message needs
 """
 
 from __future__ import annotations
@@ -30,7 +36,9 @@ class FltsError(Exception):
         received: object = None,
         allowed: str | None = None,
         remedy: str | None = None,
+        local: str | None = None,
     ) -> None:
+        """`local`: where on this machine; logs and terminals show it, who asks from afar is not told."""
         self.what = what
         self.received = received
         self.allowed = allowed
@@ -42,7 +50,8 @@ class FltsError(Exception):
             parts.append(f"allowed: {allowed}")
         if remedy is not None:
             parts.append(f"remedy: {remedy}")
-        super().__init__("; ".join(parts))
+        self.told = "; ".join(parts)
+        super().__init__("; ".join([*parts, *([] if local is None else [f"here: {local}"])]))
 
 
 class EnvironmentValueError(FltsError):
@@ -111,8 +120,16 @@ class ArtifactError(FltsError):
     """A stage's files are missing, truncated or altered."""
 
 
+class InstanceError(FltsError):
+    """Dagster's storage cannot be opened, or a run of it cannot be started this way."""
+
+
 class UpstreamMissingError(FltsError):
     """A stage was asked for before what it is made from."""
+
+
+class EvidenceError(FltsError):
+    """A claim of the verification report that its evidence contradicts."""
 
 
 class TrainingError(FltsError):
@@ -125,3 +142,19 @@ class TrackingError(FltsError):
 
 class PromotionError(FltsError):
     """Nothing can be promoted, or the pointer may not move."""
+
+
+class EventError(FltsError):
+    """An event cannot be told to the message broker."""
+
+
+class BrokerUnavailableError(EventError):
+    """The broker did not acknowledge in time; whether the message arrived is not known."""
+
+
+class MessageRefusedError(EventError):
+    """The broker will never take this message, such as one that is too large."""
+
+
+class MalformedEventError(EventError):
+    """A record in Dagster's event log lacks what its message needs."""

@@ -35,6 +35,7 @@ def asset_graph() -> dict[str, dict[str, Any]]:
             "kinds": sorted(node.kinds),
             "partitions": str(node.partitions_def),
             "code_version": node.code_version,
+            "automation": node.automation_condition and node.automation_condition.get_label(),
         }
         for node in nodes
     }
@@ -49,7 +50,7 @@ def test_main_job_materialises_every_asset_up_to_the_promotion_of_one_partition(
     assert job.asset_layer.executable_asset_keys == {
         dg.AssetKey(name)
         for name, asset in json.loads(SNAPSHOT.read_text()).items()
-        if asset["group"] != "serving"
+        if asset["group"] != "serving" and name != "champions"
     }
     assert isinstance(job.partitions_def, dg.DynamicPartitionsDefinition)
     assert job.partitions_def.name == "config_hash"
@@ -58,6 +59,21 @@ def test_main_job_materialises_every_asset_up_to_the_promotion_of_one_partition(
 def test_monitoring_has_a_job_of_its_own() -> None:
     job = defs.resolve_job_def("monitoring")
     assert job.asset_layer.executable_asset_keys == {dg.AssetKey("prediction_log")}
+
+
+def test_automation_runs_from_the_start_and_every_sensor_does_its_part() -> None:
+    repository = defs.get_repository_def()
+    assert {one.name: one.default_status.value for one in repository.sensor_defs} == {
+        "raw_data_sensor": "RUNNING",
+        "recipes_sensor": "RUNNING",
+        "keep_up_to_date": "RUNNING",
+        "ended_runs": "RUNNING",
+        "lost_runs": "RUNNING",
+    }
+    assert {one.name: one.default_status.value for one in repository.schedule_defs} == {
+        "hourly_monitoring": "RUNNING",
+        "daily_champions_look": "RUNNING",
+    }
 
 
 @pytest.mark.slow

@@ -51,6 +51,12 @@ def test_message_tells_what_failed_what_came_what_is_allowed_and_what_to_do() ->
     assert (error.allowed, error.remedy) == ("any text", "set it")
 
 
+def test_place_on_this_machine_is_in_the_text_and_not_in_what_others_are_told() -> None:
+    error = FltsError("it broke", remedy="mend it", local="/var/x")
+    assert str(error) == "it broke; remedy: mend it; here: /var/x"
+    assert error.told == "it broke; remedy: mend it"
+
+
 def test_message_leaves_out_what_is_not_known() -> None:
     assert str(FltsError("it broke")) == "it broke"
 

@@ -9,6 +9,7 @@ from flts_assets.assets.partitions import CONFIG_HASH
 from flts_assets.assets.platform import Platform
 from flts_assets.assets.processed import load_dataset, processed_data
 from flts_assets.assets.stage import PROCESSED, Stage, StageRun, not_asked_for, stage_run
+from flts_assets.assets.step_policy import AFTER_A_CRASH, TRAINERS
 from flts_assets.forecasting.backtest import backtest as rolling_origin
 from flts_assets.forecasting.backtest import backtest_errors
 from flts_assets.forecasting.metrics import score
@@ -20,7 +21,7 @@ from flts_assets.stores.object_store import MODELS
 
 __all__ = ["BACKTEST", "FRAME_FILE", "backtest"]
 
-BACKTEST = Stage("backtest", "1", MODELS)
+BACKTEST = Stage("backtest", "2", MODELS)
 FRAME_FILE = "backtest.parquet"
 
 
@@ -31,6 +32,8 @@ FRAME_FILE = "backtest.parquet"
     owners=["team:ml"],
     kinds={"parquet"},
     code_version=BACKTEST.code_version,
+    pool=TRAINERS,
+    retry_policy=AFTER_A_CRASH,
 )
 def backtest(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult[Any]:
     """Rolling origins: models and baselines fitted on the rows before each cutoff, scored after it.
@@ -77,7 +80,9 @@ def _compute(step: StageRun, processed: Manifest) -> Outputs:
         )
 
     with threadpool_limits(step.platform.settings.step_threads):
-        frame = rolling_origin(measured, recipe, step.platform.settings.step_threads, report)
+        frame = rolling_origin(
+            measured.frame(), recipe, step.platform.settings.step_threads, report
+        )
     errors = backtest_errors(frame, recipe)
     scores = {
         name: score(

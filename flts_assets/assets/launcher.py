@@ -4,11 +4,14 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
+from collections.abc import Callable
 from multiprocessing.connection import wait
 
-__all__ = ["end_with_launcher"]
+__all__ = ["end_with_launcher", "end_with_parent"]
 
 GRACE_S = 10.0
+LOOK_S = 1.0
 
 
 def end_with_launcher() -> None:
@@ -21,9 +24,23 @@ def end_with_launcher() -> None:
     if launcher is None:
         return
     sentinel = launcher.sentinel
+    _end_after(lambda: wait([sentinel]))
 
+
+def end_with_parent() -> None:
+    """In a process that another library forked, of which `multiprocessing` knows no parent: the same."""
+    parent = os.getppid()
+
+    def parent_gone() -> None:
+        while os.getppid() == parent:
+            time.sleep(LOOK_S)
+
+    _end_after(parent_gone)
+
+
+def _end_after(gone: Callable[[], object]) -> None:
     def watch() -> None:
-        wait([sentinel])
+        gone()
         # Dagster turns SIGTERM into an interrupt, which closes the MLflow run on its way out.
         os.kill(os.getpid(), signal.SIGTERM)
         threading.Event().wait(GRACE_S)

@@ -9,14 +9,15 @@ import dagster as dg
 from flts_assets.forecasting.comparison import Difference
 from flts_assets.forecasting.leaderboard import Leaderboard
 from flts_assets.forecasting.metrics import Scores
+from flts_assets.forecasting.plots import small
 
 __all__ = ["leaderboard_table", "picture", "scores_table", "table"]
 
 
 def picture(title: str, png: bytes) -> dg.MarkdownMetadataValue:
-    """A PNG that opens in the asset's page."""
+    """A PNG that opens in the asset's page, made small: it is kept in the event log."""
     return dg.MetadataValue.md(
-        f"![{title}](data:image/png;base64,{base64.b64encode(png).decode()})"
+        f"![{title}](data:image/png;base64,{base64.b64encode(small(png)).decode()})"
     )
 
 

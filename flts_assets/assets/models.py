@@ -1,33 +1,52 @@
 """The models and their ensemble: trained on the processed rows, saved, then tracked in MLflow."""
 
+import io
 import json
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import pandas as pd
 
+from flts_assets.assets.checks import check_spec, checked, refused
 from flts_assets.assets.metadata import picture, scores_table
 from flts_assets.assets.partitions import CONFIG_HASH
 from flts_assets.assets.platform import Platform
-from flts_assets.assets.processed import load_dataset, processed_data
+from flts_assets.assets.processed import dataset_in, load_dataset, processed_data
 from flts_assets.assets.stage import PROCESSED, Stage, StageRun, not_asked_for, stage_run
+from flts_assets.assets.step_policy import AFTER_A_CRASH, TRAINERS
 from flts_assets.assets.training_log import TrainingLog
+from flts_assets.errors import ArtifactError
 from flts_assets.forecasting.dataset import Dataset
 from flts_assets.forecasting.ensemble import train_ensemble
-from flts_assets.forecasting.forecaster import ENSEMBLE_FILE
+from flts_assets.forecasting.forecaster import (
+    ENSEMBLE_FILE,
+    EXAMPLE_FILE,
+    check_example,
+    load_forecaster,
+)
 from flts_assets.forecasting.metrics import Scores
+from flts_assets.forecasting.split import validation_windows
 from flts_assets.forecasting.training import (
     LOSS_PICTURE,
+    VALIDATION_FILE,
     VALIDATION_PICTURE,
     TrainedModel,
     train_model,
     training_pictures,
 )
+from flts_assets.forecasting.verification import (
+    same_score,
+    validation_scores,
+    weights_were_validated,
+)
 from flts_assets.recipe import CandidateType, ModelType, Recipe
 from flts_assets.stores.artifacts import Manifest, Outputs, Place
 from flts_assets.stores.object_store import MODELS
+from flts_assets.stores.tracked import tracked_run
 
 __all__ = [
     "MODEL_STAGES",
@@ -40,12 +59,25 @@ __all__ = [
 ]
 
 MODEL_STAGES: dict[CandidateType, Stage] = {
-    "GRU": Stage("gru_model", "2", MODELS),
-    "LSTM": Stage("lstm_model", "2", MODELS),
-    "PROPHET": Stage("prophet_model", "2", MODELS),
-    "TREES": Stage("trees_model", "1", MODELS),
-    "ENSEMBLE": Stage("ensemble_model", "1", MODELS),
+    "GRU": Stage("gru_model", "3", MODELS),
+    "LSTM": Stage("lstm_model", "3", MODELS),
+    "PROPHET": Stage("prophet_model", "3", MODELS),
+    "TREES": Stage("trees_model", "2", MODELS),
+    "ENSEMBLE": Stage("ensemble_model", "2", MODELS),
 }
+
+
+REPRODUCED = "weights_reproduce_score"
+
+
+def _reproduced_spec(stage: Stage) -> dg.AssetCheckSpec:
+    return check_spec(
+        stage.name,
+        REPRODUCED,
+        "The files in the store load, give the recorded example, and the validation score computed"
+        " again from them is the one MLflow holds.",
+        blocking=True,
+    )
 
 
 def candidates_of(recipe: Recipe) -> tuple[CandidateType, ...]:
@@ -64,9 +96,12 @@ def _model_asset(model_type: ModelType, kinds: set[str], description: str) -> dg
         owners=["team:ml"],
         kinds=kinds,
         code_version=stage.code_version,
+        pool=TRAINERS,
+        retry_policy=AFTER_A_CRASH,
         description=description,
+        check_specs=[_reproduced_spec(stage)],
     )
-    def model(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult[Any]:
+    def model(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:  # type: ignore[type-arg]  # as Dagster knows a result with checks
         with stage_run(context, platform, stage) as step:
             if model_type not in step.recipe.models:
                 return not_asked_for(
@@ -125,10 +160,11 @@ trees_model = _model_asset(
     owners=["team:ml"],
     kinds={"onnx", "mlflow"},
     code_version=MODEL_STAGES["ENSEMBLE"].code_version,
+    pool=TRAINERS,
+    retry_policy=AFTER_A_CRASH,
+    check_specs=[_reproduced_spec(MODEL_STAGES["ENSEMBLE"])],
 )
-def ensemble_model(
-    context: dg.AssetExecutionContext, platform: Platform
-) -> dg.MaterializeResult[Any]:
+def ensemble_model(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:  # type: ignore[type-arg]  # as Dagster knows a result with checks
     """The weighted mean of the recipe's ensemble members, as one more candidate.
 
     Weights are equal, or fitted on forecasts of the validation rows. Its files hold the members whole.
@@ -172,7 +208,35 @@ def _materialize(
         outcome = step.outputs(inputs, compute)
         run_id = log.complete(outcome.manifest)
     manifest = outcome.manifest
-    return step.result(outcome, {"mlflow_run_id": run_id, **_told(step, manifest)})
+    return step.result(
+        outcome,
+        {"mlflow_run_id": run_id, **_told(step, manifest)},
+        [_reproduced(step, model_type, manifest, run_id)],
+    )
+
+
+def _reproduced(
+    step: StageRun, model_type: CandidateType, manifest: Manifest, run_id: str
+) -> dg.AssetCheckResult:
+    """The saved files, loaded and scored again, against what MLflow holds of this training."""
+    platform, recipe = step.platform, step.recipe
+    try:
+        files = platform.artifacts.read_all(manifest)
+        forecaster = load_forecaster(files, platform.settings.step_threads)
+        check_example(forecaster, files[EXAMPLE_FILE])
+    except ArtifactError as error:
+        return refused(REPRODUCED, error)
+    data, _ = dataset_in(partial(platform.artifacts.open, step.upstream(PROCESSED)), recipe)
+    forecasts = np.load(io.BytesIO(files[VALIDATION_FILE]))
+    how = "the stored validation forecasts"
+    if weights_were_validated(model_type, recipe):
+        forecasts = forecaster.forecast(validation_windows(data.train, recipe.recurrent))
+        how = "the stored weights' validation forecasts"
+    again = validation_scores(forecasts, data, recipe).score
+    logged = tracked_run(platform.tracking, run_id).metrics.get("validation_score")
+    told = f"{how} score {again:.6g}, MLflow holds {logged}; the recorded example is reproduced"
+    facts = {"validation_score": again, "mlflow_run_id": run_id}
+    return checked(REPRODUCED, same_score(again, logged), told, facts)
 
 
 def _outputs(
@@ -182,7 +246,7 @@ def _outputs(
     started_at = record.create_timestamp if record else datetime.now(timezone.utc)
     data, measured = load_dataset(step, step.upstream(PROCESSED))
     log.start(attempt)
-    trained = train(data, measured, log)
+    trained = train(data, measured.frame(), log)
     return Outputs(
         trained.model,
         {

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from typing import Any
 
 import dagster as dg
 from pydantic import Field
@@ -10,8 +11,8 @@ from pydantic import Field
 from flts_assets.logs import EventLog
 from flts_assets.settings import Settings
 from flts_assets.stores.artifacts import Artifacts
-from flts_assets.stores.directory import DirectoryStore
 from flts_assets.stores.object_store import ObjectStore
+from flts_assets.stores.opening import open_store
 from flts_assets.stores.pointer import Pointer
 from flts_assets.stores.recipes import RecipeRegistry
 from flts_assets.stores.tracking import Tracking
@@ -36,7 +37,13 @@ class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     @cached_property
     def store(self) -> ObjectStore:
-        return DirectoryStore(self.settings.home)
+        return open_store(self.settings, self._s3_client)
+
+    def _s3_client(self) -> Any:
+        from flts_assets.assets.s3 import S3
+
+        settings = self.settings
+        return S3(timeout_s=settings.s3_timeout_s, region_name=settings.region).get_client()
 
     @cached_property
     def artifacts(self) -> Artifacts:
@@ -53,7 +60,11 @@ class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     @contextmanager
     def alone(self, work: str, log: EventLog) -> Iterator[None]:
-        """Hold the lock on a piece of work among the processes of this machine."""
+        """Hold the lock on a piece of work among the processes of this machine.
+
+        Between machines nothing is locked: both may do the work, and the first whose outputs become
+        current by a conditional write counts (`stores.artifacts`).
+        """
         from filelock import FileLock, Timeout
 
         path = self.settings.home / "locks" / f"{work}.lock"

@@ -12,13 +12,13 @@ from flts_assets.assets.partitions import CONFIG_HASH
 from flts_assets.assets.platform import Platform
 from flts_assets.assets.processed import load_dataset
 from flts_assets.assets.promotion import promoted_model
-from flts_assets.assets.raw import read_dataset_file
+from flts_assets.assets.raw import open_dataset_file
 from flts_assets.assets.stage import PROCESSED, Stage, StageRun, stage_run
 from flts_assets.errors import UpstreamMissingError
 from flts_assets.forecasting.dataset import Dataset
 from flts_assets.forecasting.drift import Live, covers, forecast_rows, input_rows, live, psi
 from flts_assets.forecasting.plots import drift_picture, forecast_picture
-from flts_assets.forecasting.raw_frame import read_raw
+from flts_assets.forecasting.raw_frame import RawFile
 from flts_assets.recipe import RAW_COLUMNS
 from flts_assets.stores.object_store import INFERENCE_LOGS
 from flts_assets.stores.pointer import Promotion
@@ -79,7 +79,8 @@ def prediction_log(context: dg.AssetExecutionContext, platform: Platform) -> dg.
         keys = record_keys(platform.store, champion.identifier, DAYS_READ)
         records = read_records(platform.store, keys, step.config_hash)
         processed = step.upstream(PROCESSED)
-        data, train = load_dataset(step, processed)
+        data, stored = load_dataset(step, processed)
+        train = stored.frame()
         inputs = input_rows(records, RAW_COLUMNS)
         indices = _indices(train, inputs)
         measured, digest = _measured_after(step, train)
@@ -88,7 +89,7 @@ def prediction_log(context: dg.AssetExecutionContext, platform: Platform) -> dg.
             PROCESSED.name: processed.identity,
             "champion": champion.run_id,
             "measured": digest,
-            "objects": _digest("\n".join(keys).encode()),
+            "objects": _digest(hashlib.sha256("\n".join(keys).encode()).digest()),
         }
         return dg.MaterializeResult(
             data_version=dg.DataVersion(step.fingerprint(read)),
@@ -115,16 +116,18 @@ def _indices(train: pd.DataFrame, inputs: pd.DataFrame) -> dict[str, float]:
 def _measured_after(step: StageRun, train: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """Rows of the station's files that no model was fitted on, and a digest of those files."""
     files = (step.recipe.data.train_file, step.recipe.data.test_file)
-    contents = [read_dataset_file(step.platform.store, file) for file in files]
-    rows = pd.concat(
-        [read_raw(content, file) for content, file in zip(contents, files, strict=True)]
-    )
-    rows = rows[~rows.index.duplicated(keep="last")]
-    return rows[rows.index > train.index[-1]], _digest(*contents)
+    parts, digests = [], []
+    for file in files:
+        with open_dataset_file(step.platform.store, file) as source:
+            raw = RawFile(source, file)
+            parts += [frame[frame.index > train.index[-1]] for frame in raw.frames()]
+            digests.append(bytes.fromhex(raw.summary.sha256))
+    rows = pd.concat(parts)
+    return rows[~rows.index.duplicated(keep="last")], _digest(*digests)
 
 
-def _digest(*contents: bytes) -> str:
-    return hashlib.sha256(b"".join(hashlib.sha256(one).digest() for one in contents)).hexdigest()
+def _digest(*digests: bytes) -> str:
+    return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
 def _live(

@@ -8,13 +8,14 @@ at its fingerprint computes nothing and materialises what is there.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import dagster as dg
 
+from flts_assets.assets.checks import checked, with_recipe
 from flts_assets.assets.launcher import end_with_launcher
 from flts_assets.assets.platform import Platform
 from flts_assets.errors import FltsError, UpstreamMissingError
@@ -22,10 +23,31 @@ from flts_assets.logs import EventLog, event_log
 from flts_assets.recipe import Recipe
 from flts_assets.stores.artifacts import Manifest, Outputs, Place, new_attempt
 from flts_assets.stores.object_store import MODELS, PROCESSED_DATA
+from flts_assets.stores.pointer import GLOBAL
 
-__all__ = ["Outcome", "Outputs", "Stage", "StageRun", "not_asked_for", "stage_run"]
+__all__ = [
+    "NOT_IN_RECIPE",
+    "Outcome",
+    "Outputs",
+    "Stage",
+    "StageRun",
+    "fingerprint_of",
+    "not_asked_for",
+    "run_tags",
+    "stage_run",
+]
 
+NOT_IN_RECIPE = "not-in-recipe"
+"""data version of a stage that a recipe does without"""
 RECIPE_TAG = "flts/recipe"
+STATION_TAG = "flts/station"
+DATA_VERSION_TAG = "dagster/data_version"
+MATERIALIZATION = dg.DagsterEventType.ASSET_MATERIALIZATION
+
+
+def run_tags(recipe: Recipe) -> dict[str, str]:
+    """What people read beside a run's partition key."""
+    return {RECIPE_TAG: recipe.name, STATION_TAG: recipe.station}
 
 
 @dataclass(frozen=True)
@@ -40,7 +62,7 @@ class Stage:
 
 RAW_DATA = Stage("raw_data", "1", PROCESSED_DATA)
 PROCESSED = Stage("processed_data", "2", PROCESSED_DATA)
-LEADERBOARD = Stage("leaderboard", "2", MODELS)
+LEADERBOARD = Stage("leaderboard", "3", MODELS)
 
 
 @dataclass(frozen=True)
@@ -61,7 +83,12 @@ class StageRun:
         self.config_hash: str = context.partition_key
         self.log: EventLog = event_log(context.log, stage=stage.name, config_hash=self.config_hash)
         self.recipe: Recipe = platform.registry.get(self.config_hash)
-        context.instance.add_run_tags(context.run.run_id, {RECIPE_TAG: self.recipe.name})
+        context.instance.add_run_tags(context.run.run_id, run_tags(self.recipe))
+
+    @property
+    def identifier(self) -> str:
+        """On whose behalf this runs."""
+        return self.platform.identifier or GLOBAL
 
     def upstream(self, stage: Stage) -> Manifest:
         """What the stage before last materialised for this partition. Raises UpstreamMissingError."""
@@ -111,7 +138,12 @@ class StageRun:
         )
         return Outcome(manifest, cached=False)
 
-    def result(self, outcome: Outcome, metadata: Mapping[str, Any]) -> dg.MaterializeResult[Any]:
+    def result(
+        self,
+        outcome: Outcome,
+        metadata: Mapping[str, Any],
+        checks: Iterable[dg.AssetCheckResult] = (),
+    ) -> dg.MaterializeResult[Any]:
         """The materialisation: data version and what every stage tells, then the stage's own."""
         manifest = outcome.manifest
         place = manifest.place
@@ -120,41 +152,93 @@ class StageRun:
             metadata={
                 "recipe": self.recipe.name,
                 "config_hash": self.config_hash,
+                "identifier": self.identifier,
                 "cached": outcome.cached,
                 **metadata,
                 "outputs": f"{place.bucket}/{manifest.key}",
                 "outputs_size": dg.MetadataValue.text(_readable(manifest.total_size)),
                 "computed_at": dg.MetadataValue.timestamp(manifest.created_at.timestamp()),
             },
+            check_results=self.told(checks),
         )
+
+    def of_recipe(self, checks: Iterable[dg.AssetCheckResult]) -> list[dg.AssetCheckResult]:
+        """Check results with the recipe they speak of."""
+        return with_recipe(checks, self.recipe.name, self.config_hash)
+
+    def told(self, checks: Iterable[dg.AssetCheckResult]) -> list[dg.AssetCheckResult]:
+        """`of_recipe`; each that failed is a line in the run log."""
+        found = self.of_recipe(checks)
+        for one in found:
+            if not one.passed:
+                self.log.warning(
+                    "check_failed",
+                    check=one.check_name,
+                    severity=one.severity.value,
+                    message=one.description,
+                )
+        return found
 
     def place(self, stage: Stage, fingerprint: str) -> Place:
         """Where a stage's outputs of this recipe stand."""
-        return _place(stage, self.config_hash, fingerprint)
+        return place_of(stage, self.config_hash, fingerprint)
 
     def fingerprint(self, inputs: Mapping[str, str]) -> str:
         """Of this stage with these inputs (name -> identity), 64 hex digits."""
-        work = {
-            "config_hash": self.config_hash,
-            "stage": self.stage.name,
-            "code_version": self.stage.code_version,
-            "inputs": dict(inputs),
-        }
-        return hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()
+        return fingerprint_of(self.stage, self.config_hash, inputs)
+
+
+def fingerprint_of(stage: Stage, config_hash: str, inputs: Mapping[str, str]) -> str:
+    """What identifies a stage's work on these inputs (name -> identity), 64 hex digits."""
+    work = {
+        "config_hash": config_hash,
+        "stage": stage.name,
+        "code_version": stage.code_version,
+        "inputs": dict(inputs),
+    }
+    return hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()
 
 
 def latest_place(instance: dg.DagsterInstance, stage: Stage, config_hash: str) -> Place | None:
     """Where the stage's newest materialisation of this partition says its outputs stand."""
-    records = instance.fetch_materializations(
-        dg.AssetRecordsFilter(asset_key=dg.AssetKey(stage.name), asset_partitions=[config_hash]),
-        limit=1,
-    ).records
-    event = records[0].asset_materialization if records else None
-    fingerprint = (event.tags or {}).get("dagster/data_version") if event else None
-    return None if fingerprint is None else _place(stage, config_hash, fingerprint)
+    latest = latest_materialization(instance, stage, config_hash)
+    return None if latest is None else place_of(stage, config_hash, latest.fingerprint)
 
 
-def _place(stage: Stage, config_hash: str, fingerprint: str) -> Place:
+@dataclass(frozen=True)
+class Materialized:
+    """What a stage did last for a partition."""
+
+    fingerprint: str
+    storage_id: int
+    """of the event, no two have the same"""
+
+
+def latest_materialization(
+    instance: dg.DagsterInstance, stage: Stage, config_hash: str
+) -> Materialized | None:
+    """The stage's newest materialisation of this partition, None where there is none."""
+    return latest_materializations(instance, stage, [config_hash]).get(config_hash)
+
+
+def latest_materializations(
+    instance: dg.DagsterInstance, stage: Stage, config_hashes: Collection[str]
+) -> dict[str, Materialized]:
+    """The same of many partitions at once; those that have none are left out."""
+    if not config_hashes:
+        return {}
+    storage, key, event = instance.event_log_storage, dg.AssetKey(stage.name), MATERIALIZATION
+    ids = storage.get_latest_storage_id_by_partition(key, event, set(config_hashes))
+    tags = storage.get_latest_tags_by_partition(key, event, [DATA_VERSION_TAG], sorted(ids))
+    return {
+        config_hash: Materialized(found[DATA_VERSION_TAG], ids[config_hash])
+        for config_hash, found in tags.items()
+        if DATA_VERSION_TAG in found
+    }
+
+
+def place_of(stage: Stage, config_hash: str, fingerprint: str) -> Place:
+    """Where a stage's outputs of a recipe stand."""
     return Place(
         bucket=stage.bucket, config_hash=config_hash, stage=stage.name, fingerprint=fingerprint
     )
@@ -164,12 +248,16 @@ def not_asked_for(step: StageRun, why: str) -> dg.MaterializeResult[Any]:
     """A recipe may do without a stage; its asset then says so and holds nothing."""
     step.log.info("skip_not_in_recipe", why=why)
     return dg.MaterializeResult(
-        data_version=dg.DataVersion("not-in-recipe"),
+        data_version=dg.DataVersion(NOT_IN_RECIPE),
         metadata={
             "recipe": step.recipe.name,
             "config_hash": step.config_hash,
             "note": f"nothing to do for this recipe: {why}",
         },
+        check_results=step.of_recipe(
+            checked(spec.name, True, f"nothing to check for this recipe: {why}")
+            for spec in step.context.assets_def.check_specs
+        ),
     )
 
 
@@ -188,6 +276,10 @@ def stage_run(
             yield step
     except FltsError as error:
         _fail(context, stage, error)
+    except (dg.Failure, dg.RetryRequested):
+        raise
+    except Exception as error:  # whatever it is, trying again would raise it again
+        raise dg.Failure(f"{type(error).__name__}: {error}", allow_retries=False) from error
 
 
 def _fail(context: dg.AssetExecutionContext, stage: Stage, error: FltsError) -> NoReturn:

@@ -1,4 +1,7 @@
-"""One training, told to MLflow and the run log while it happens.
+"""One training, told to MLflow, the run log and Dagster's event log while it happens.
+
+Its begin and its failure are observations of the model's asset, its success is the materialisation: from
+these three the outbox makes the messages of `model-training`.
 
 The trained model is saved before it is logged. If MLflow fails during training, training goes on; if it
 still fails afterwards the step fails with the model saved, and the next run logs it without training.
@@ -7,7 +10,9 @@ still fails afterwards the step fails with the model saved, and the next run log
 import json
 import time
 from types import TracebackType
-from typing import Any
+from typing import Any, Final, Literal
+
+import dagster as dg
 
 from flts_assets.assets.stage import StageRun
 from flts_assets.errors import TrackingError
@@ -26,7 +31,12 @@ from flts_assets.stores.tracking import (
     TrackingRun,
 )
 
-__all__ = ["TrainingLog"]
+__all__ = ["TRAINING_STATUS", "TrainingLog"]
+
+TRAINING_STATUS: Final = "training"
+"""metadata of an observation: RUNNING or FAILED"""
+_MOST_ERROR: Final = 2000
+"""characters of an error that are told"""
 
 
 class TrainingLog:
@@ -41,6 +51,13 @@ class TrainingLog:
         self._started = time.monotonic()
 
     def __enter__(self) -> "TrainingLog":
+        """After a crash of this step: its MLflow run is still RUNNING and ends now."""
+        context = self._step.context
+        if context.retry_number:
+            try:
+                self._step.platform.tracking.end_of_step(context.run.run_id, self._step.stage.name)
+            except TrackingError as error:
+                self._warn(error)
         return self
 
     def __exit__(
@@ -49,6 +66,9 @@ class TrainingLog:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if error is not None and self._attempt:
+            told = f"{type(error).__name__}: {error}"[:_MOST_ERROR]
+            self._observe("FAILED", error=told)
         if self._open is not None:
             # Interrupts, Dagster's own among them, are no Exceptions.
             failed = kind is None or issubclass(kind, Exception)
@@ -66,6 +86,7 @@ class TrainingLog:
             self._open = self._new_run(attempt)
         except TrackingError as error:
             self._warn(error)
+        self._observe("RUNNING")
 
     def report(self, progress: Progress) -> None:
         """Where it stands: a line in the logs, and a finished epoch's losses to MLflow."""
@@ -179,6 +200,23 @@ class TrainingLog:
         run.set_tags({FINGERPRINT_TAG: manifest.place.fingerprint, ATTEMPT_TAG: manifest.attempt})
         described = {MANIFEST: manifest.model_dump_json(indent=1).encode()}
         run.log_model(self._model_type, {**files, **described})
+
+    def _observe(self, status: Literal["RUNNING", "FAILED"], **told: str) -> None:
+        step = self._step
+        step.context.log_event(
+            dg.AssetObservation(
+                asset_key=step.stage.name,
+                partition=step.config_hash,
+                metadata={
+                    TRAINING_STATUS: status,
+                    "model_type": self._model_type,
+                    "attempt": self._attempt,
+                    "identifier": step.identifier,
+                    **({"mlflow_run_id": self._open.run_id} if self._open else {}),
+                    **told,
+                },
+            )
+        )
 
     def _warn(self, error: TrackingError) -> None:
         self._step.log.warning("tracking_unavailable", message=str(error))

@@ -7,13 +7,21 @@ launch can tell a run that is under way from one whose worker was killed.
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
 import socket
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from flts_assets.automation.background import in_background
+from flts_assets.automation.sign_of_life import giving_signs
+from flts_assets.automation.workers import WORKER_TAG, worker_lock
+from flts_assets.settings import Settings
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -21,13 +29,12 @@ if TYPE_CHECKING:
 
     from flts_assets.recipe import Recipe
 
-__all__ = ["close_abandoned_runs", "execute", "new_run", "stages_of", "warm_up"]
+__all__ = ["create_run", "execute", "new_run", "stages_of", "warm_up"]
 
 DEFINITIONS_MODULE = "flts_assets.definitions"
 LOCATION = "flts_assets"
 JOB = "pipeline"
-WORKER_TAG = "flts/worker"
-RECIPE_TAG = "flts/recipe"
+CANCEL_POLL_S = 5.0
 
 
 def warm_up() -> None:
@@ -54,30 +61,54 @@ def new_run(
     from dagster._core.utils import make_new_run_id
     from filelock import FileLock
 
+    from flts_assets.automation.pool import set_trainers
+
     run_id = make_new_run_id()
-    lock = _lock_path(run_id, lock_folder)
+    lock = worker_lock(run_id, lock_folder)
     lock.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(lock):
-            yield _created(run_id, recipe, instance, force=force, identifier=identifier)
+        with FileLock(lock), giving_signs(run_id, instance):
+            set_trainers(instance, Settings.from_environment().trainers)
+            yield create_run(
+                run_id,
+                recipe,
+                instance,
+                force=force,
+                identifier=identifier,
+                tags={
+                    WORKER_TAG: socket.gethostname(),
+                    # Whoever ran it at a terminal sees that it died, and the next `flts run` goes on
+                    # from there.
+                    "dagster/max_retries": "0",
+                },
+            )
     finally:
         lock.unlink(missing_ok=True)
 
 
-def _created(
+def create_run(
     run_id: str,
     recipe: Recipe,
     instance: dg.DagsterInstance,
     *,
     force: bool,
     identifier: str | None,
+    tags: Mapping[str, str],
+    asked_by: dg.DagsterRun | None = None,
 ) -> dg.DagsterRun:
+    """The record of a run of the main job for this (registered) recipe, not started yet.
+
+    It is started as `asked_by` was: by the same code server, which on Kubernetes names image,
+    configuration and secrets of its runs.
+    """
     import dagster as dg
     from dagster._core.remote_origin import (
         ManagedGrpcPythonEnvCodeLocationOrigin,
         RemoteRepositoryOrigin,
     )
     from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+
+    from flts_assets.assets.stage import run_tags
 
     job = _job().get_subset(asset_selection={dg.AssetKey(stage) for stage in stages_of(recipe)})
     location = ManagedGrpcPythonEnvCodeLocationOrigin(
@@ -86,20 +117,20 @@ def _created(
         ),
         location_name=LOCATION,
     )
-    origin = RemoteRepositoryOrigin(location, "__repository__").get_job_origin(JOB)
+    repository = RemoteRepositoryOrigin(location, "__repository__")
+    code = job.get_python_origin()
+    if asked_by is not None and asked_by.remote_job_origin and asked_by.job_code_origin:
+        repository = asked_by.remote_job_origin.repository_origin
+        code = code._replace(repository_origin=asked_by.job_code_origin.repository_origin)
     return instance.create_run_for_job(
         job_def=job.get_definition(),
         run_id=run_id,
         run_config={
             "resources": {"platform": {"config": {"force": force, "identifier": identifier}}}
         },
-        tags={
-            "dagster/partition": recipe.config_hash,
-            RECIPE_TAG: recipe.name,
-            WORKER_TAG: socket.gethostname(),
-        },
-        remote_job_origin=origin,
-        job_code_origin=job.get_python_origin(),
+        tags={"dagster/partition": recipe.config_hash, **run_tags(recipe), **tags},
+        remote_job_origin=repository.get_job_origin(JOB),
+        job_code_origin=code,
         asset_selection=job.asset_selection,
     )
 
@@ -111,7 +142,7 @@ def stages_of(recipe: Recipe) -> tuple[str, ...]:
         *(f"{model.lower()}_model" for model in recipe.models),
         *(("ensemble_model",) if recipe.ensemble.members else ()),
         *(("backtest",) if recipe.backtest.cutoffs else ()),
-        *("leaderboard", "promoted_model"),
+        *("leaderboard", "promoted_model", "verification_report"),
     )
 
 
@@ -120,42 +151,27 @@ def execute(run: dg.DagsterRun, instance: dg.DagsterInstance) -> bool:
     from dagster._core.execution.api import execute_run_iterator
 
     job = _job().get_subset(asset_selection=run.asset_selection)
-    for _event in execute_run_iterator(job, run, instance):
-        pass
+    with _interrupted_when_canceled(run.run_id, instance):
+        for _event in execute_run_iterator(job, run, instance):
+            pass
     finished = instance.get_run_by_id(run.run_id)
     return finished is not None and finished.is_success
 
 
-def close_abandoned_runs(instance: dg.DagsterInstance, folder: Path) -> list[str]:
-    """Fail every run whose worker was launched on this machine and no longer lives; their ids."""
+@contextmanager
+def _interrupted_when_canceled(run_id: str, instance: dg.DagsterInstance) -> Iterator[None]:
+    """Terminate in the UI, and a run time beyond the limit, reach this process as Ctrl-C would."""
     import dagster as dg
-    from filelock import FileLock, Timeout
 
-    under_way = instance.get_runs(
-        dg.RunsFilter(
-            tags={WORKER_TAG: socket.gethostname()},
-            statuses=[
-                dg.DagsterRunStatus.NOT_STARTED,
-                dg.DagsterRunStatus.STARTING,
-                dg.DagsterRunStatus.STARTED,
-                dg.DagsterRunStatus.CANCELING,
-            ],
-        )
-    )
-    closed = []
-    for run in under_way:
-        path = _lock_path(run.run_id, folder)
-        try:
-            with FileLock(path, timeout=0):
-                # It may have ended properly since the list was read.
-                now = instance.get_run_by_id(run.run_id)
-                if now is not None and not now.is_finished:
-                    instance.report_run_failed(now, "The process that ran it is gone.")
-                    closed.append(run.run_id)
-        except Timeout:
-            continue
-        path.unlink(missing_ok=True)
-    return closed
+    def watch(ended: threading.Event) -> None:
+        while not ended.wait(CANCEL_POLL_S):
+            run = instance.get_run_by_id(run_id)
+            if run is not None and run.status == dg.DagsterRunStatus.CANCELING:
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+
+    with in_background(watch, "interrupt-when-canceled"):
+        yield
 
 
 def _job() -> ReconstructableJob:
@@ -164,7 +180,3 @@ def _job() -> ReconstructableJob:
     return ReconstructableRepository.for_module(DEFINITIONS_MODULE, "defs").get_reconstructable_job(
         JOB
     )
-
-
-def _lock_path(run_id: str, folder: Path) -> Path:
-    return folder / "workers" / f"{run_id}.lock"

@@ -14,9 +14,11 @@ from contextlib import suppress
 
 from flts_assets.settings import Settings
 
-_share = str(Settings.from_environment().step_threads)
+_settings = Settings.from_environment()
+_share = str(_settings.step_threads)
 for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_variable, _share)
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see Settings.exported
 
 _MODULES = (
     "flts_assets.definitions",
@@ -31,6 +33,8 @@ _MODULES = (
     "pandera.pandas",
     "pyarrow.parquet",
     "matplotlib.backends.backend_agg",
+    "PIL.PngImagePlugin",
+    "jinja2",
     "mlflow",
     "mlflow.tracking.client",
     "mlflow.store.tracking.sqlalchemy_store",
@@ -51,9 +55,18 @@ _MODULES = (
     "dagster._core.storage.local_compute_log_manager",
     "dagster._core.run_coordinator.default_run_coordinator",
     "dagster._core.launcher.default_run_launcher",
+    "flts_assets.automation.run_launcher",
 )
+_SERVERS = (
+    "boto3",
+    "dagster_aws.s3.compute_log_manager",
+    "dagster_postgres",
+    "sqlalchemy.dialects.postgresql.psycopg2",
+    "mlflow.store.artifact.mlflow_artifacts_repo",
+)
+"""only where bytes stand on a server: elsewhere they would be memory for nothing"""
 
-for _name in _MODULES:
+for _name in _MODULES + (_SERVERS if _settings.object_store == "s3" else ()):
     with suppress(ImportError):
         importlib.import_module(_name)
 

@@ -9,7 +9,19 @@ import sys
 import typer
 from dotenv import dotenv_values
 
-from flts_assets.cli import data, demo, doctor, recipes, run, serve
+from flts_assets.cli import (
+    backfill,
+    data,
+    demo,
+    doctor,
+    promotion,
+    recipes,
+    report,
+    retention,
+    run,
+    serve,
+    worker,
+)
 from flts_assets.errors import FltsError
 from flts_assets.settings import PROJECT, Settings
 
@@ -22,11 +34,18 @@ app = typer.Typer(
     help="FLTS: from raw base-station CSVs to a promoted forecasting model, as a Dagster asset graph.",
 )
 app.command("run")(run.run)
+app.command("backfill")(backfill.backfill)
 app.command("demo")(demo.demo)
 app.command("dev")(doctor.dev)
+app.command("report")(report.report)
 app.command("serve")(serve.serve)
+app.command("worker")(worker.worker)
+app.command("promote")(promotion.promote)
+app.command("rollback")(promotion.rollback)
+app.command("history")(promotion.history)
 app.command("doctor")(doctor.doctor)
 app.command("env")(doctor.env)
+app.command("gc")(retention.collect)
 app.add_typer(recipes.app, name="recipe")
 app.add_typer(data.app, name="data")
 

@@ -36,8 +36,12 @@ def dev(port: Annotated[int, typer.Option(min=1, max=65535)] = 3000) -> None:
     os.execv(sys.executable, command)
 
 
-def doctor() -> None:
-    """What is configured, and what is reachable. Exit code 1 if something is not."""
+def doctor(
+    clean: Annotated[
+        bool, typer.Option("--clean", help="End what killed processes left behind.")
+    ] = False,
+) -> None:
+    """What is configured, reachable, and left over. Exit code 1 if something is not reachable."""
     from flts_assets.cli.platform import open_platform
 
     platform = open_platform()
@@ -55,8 +59,47 @@ def doctor() -> None:
         "Dagster": _instance,
     }
     faults = [name for name, check in checks.items() if not _passes(name, check, platform)]
+    typer.echo(f"      service: {_service(settings.serving_url)}")
+    if not faults:
+        _tell_stale(platform, clean)
     if faults:
         raise typer.Exit(1)
+
+
+def _service(url: str) -> str:
+    """Not an error if it does not run: nobody need serve here."""
+    import requests
+
+    try:
+        requests.get(f"{url}/healthz", timeout=2).raise_for_status()
+        models = requests.get(f"{url}/model", timeout=2)
+    except requests.RequestException as error:
+        return f"none answers at {url} ({type(error).__name__}); flts serve starts it"
+    if not models.ok:
+        return f"{url} answers, without a champion"
+    told = models.json()
+    champion, others = told["champion"], len(told["others"])
+    return (
+        f"{url} answers; champion of {told['station']} is {champion['model_type']}"
+        f" {champion['run_id']}" + (f", and of {others} other station(s)" if others else "")
+    )
+
+
+def _tell_stale(platform: Platform, clean: bool) -> None:
+    from flts_assets.automation.stale import find_stale
+    from flts_assets.cli.platform import open_instance
+
+    with open_instance(platform) as instance:
+        found = list(find_stale(platform, instance))
+        for one in found:
+            done = "left " if one.end is None else "ended" if clean else "stale"
+            if clean and one.end is not None:
+                one.end()
+            typer.echo(f"{done} {one.what}: {one.why}")
+    if not found:
+        typer.echo("      nothing is left over from killed processes")
+    elif not clean:
+        typer.echo("flts doctor --clean ends them")
 
 
 def _passes(name: str, check: Callable[[Platform], str], platform: Platform) -> bool:
@@ -69,13 +112,13 @@ def _passes(name: str, check: Callable[[Platform], str], platform: Platform) -> 
 
 
 def _object_store(platform: Platform) -> str:
-    from flts_assets.stores.object_store import BUCKETS, DATASET, MODEL_PROMOTION
+    from flts_assets.stores.object_store import BUCKETS, DATASET
+    from flts_assets.stores.opening import check_store, prepare_store
 
-    probe = "doctor/probe"
-    platform.store.put(MODEL_PROMOTION, probe, b"probe")
-    platform.store.delete(MODEL_PROMOTION, probe)
+    prepare_store(platform.store)
+    where = check_store(platform.store)
     files = sum(1 for _ in platform.store.list(DATASET))
-    return f"{len(BUCKETS)} buckets writable, {files} files in {DATASET}"
+    return f"{where}, {len(BUCKETS)} buckets writable, {files} files in {DATASET}"
 
 
 def _tracking(platform: Platform) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -60,7 +61,7 @@ def list_recipes() -> None:
     """All registered recipes: hash, name, files."""
     from flts_assets.cli.platform import open_platform
 
-    for recipe in open_platform().registry.list():
+    for recipe in _readable(open_platform()):
         typer.echo(
             f"{recipe.config_hash}  {recipe.name:<20}"
             f"  {recipe.data.train_file} -> {recipe.data.test_file}"
@@ -87,10 +88,21 @@ def print_hash(recipe: str, station: Station = None) -> None:
     typer.echo(find_recipe(recipe, open_platform(), station).config_hash)
 
 
+def _readable(platform: Platform) -> list[Recipe]:
+    """All registered recipes but those whose record was altered, of which stderr tells."""
+    from flts_assets.automation.known_recipes import registered_recipes
+
+    return registered_recipes(
+        platform.registry, lambda fault: typer.echo(f"flts: passed over: {fault}", err=True)
+    )
+
+
 def _registered(name: str, platform: Platform) -> Recipe:
+    if re.fullmatch("[0-9a-f]{64}", name):
+        return platform.registry.get(name)
     matches = [
         recipe
-        for recipe in platform.registry.list()
+        for recipe in _readable(platform)
         if recipe.name == name or recipe.config_hash.startswith(name)
     ]
     if len(matches) != 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -50,7 +51,8 @@ def run(
 def _watched(
     recipe: Recipe, platform: Platform, instance: dg.DagsterInstance, console: Console
 ) -> bool:
-    from flts_assets.automation.launch import close_abandoned_runs, execute, new_run, stages_of
+    from flts_assets.automation.closing import close_abandoned_runs
+    from flts_assets.automation.launch import execute, new_run, stages_of
     from flts_assets.cli.run_view import watch
     from flts_assets.cli.summary import print_failures, print_summary
 
@@ -79,10 +81,8 @@ def _watched(
 def _tidy_tracking(platform: Platform, instance: dg.DagsterInstance) -> None:
     """Create a fresh MLflow store, and end the runs that a killed step left RUNNING."""
 
-    def has_ended(run_id: str) -> bool:
-        found = instance.get_run_by_id(run_id)
-        return found is not None and found.is_finished
+    from flts_assets.automation.closing import has_ended
 
     with suppress(TrackingError):  # the steps that need MLflow say so
         platform.tracking.prepare()
-        platform.tracking.close_abandoned(has_ended)
+        platform.tracking.close_abandoned(partial(has_ended, instance))

@@ -25,9 +25,12 @@ __all__ = ["RunView", "StageView", "watch"]
 
 POLL_S = 0.2
 SILENCE_S = 1.5
+BLOCKED = "Step blocked by limit for pool "
+"""how Dagster's record begins"""
 
 _LABELS = {
     "waiting": "[dim]waiting[/]",
+    "queued": "[dim]waiting[/]",
     "running": "[yellow]running[/]",
     "done": "[green]done[/]",
     "cached": "[cyan]unchanged[/]",
@@ -86,7 +89,11 @@ class RunView:
     def _apply_dagster(
         self, name: str, stage: StageView, entry: dg.EventLogEntry
     ) -> tuple[str, str] | None:
-        kind = entry.get_dagster_event().event_type_value
+        event = entry.get_dagster_event()
+        kind = event.event_type_value
+        if kind == "ENGINE_EVENT" and (event.message or "").startswith(BLOCKED):
+            stage.state = "queued"
+            return name, "waits until another run leaves a place in the pool trainers"
         if kind == "STEP_START":
             stage.state, stage.started = "running", entry.timestamp
             return name, "started"
@@ -96,11 +103,23 @@ class RunView:
                 stage.state = "done"
             said = "unchanged" if stage.state == "cached" else "done"
             return name, f"{said} after {stage.seconds(0)}"
+        if kind == "STEP_UP_FOR_RETRY":
+            return name, "its process died; starting it once more"
         if kind == "STEP_FAILURE":
             stage.state, stage.ended = "failed", entry.timestamp
             self.failures.setdefault(name, _failure_message(entry))
             return name, "failed"
         return None
+
+    def under_way(self) -> str:
+        """The stages that run, or else those that wait for a place in a pool."""
+        running, queued = (
+            [name for name, stage in self.stages.items() if stage.state == state]
+            for state in ("running", "queued")
+        )
+        if running or not queued:
+            return ", ".join(running)
+        return f"{', '.join(queued)}: waiting for a place"
 
     def table(self) -> Table:
         """The stages as they stand now."""
@@ -159,12 +178,11 @@ def _print_lines(view: RunView, console: Console, news: Iterator[list[tuple[str,
     started = last = time.monotonic()
     for batch in news:
         for stage, text in batch:
-            console.print(f"{time.monotonic() - started:6.1f} s  {stage:<15} {text}", markup=False)
+            console.print(f"{time.monotonic() - started:6.1f} s  {stage:<19} {text}", markup=False)
         if batch:
             last = time.monotonic()
         elif time.monotonic() - last > SILENCE_S:
-            running = [name for name, stage in view.stages.items() if stage.state == "running"]
-            what = ", ".join(running) or "starting"
+            what = view.under_way() or "starting"
             console.print(f"{time.monotonic() - started:6.1f} s  … {what}", markup=False)
             last = time.monotonic()
 
@@ -196,6 +214,10 @@ def _told(fields: dict[str, Any]) -> str | None:
         return f"MLflow run {fields['run_id']}"
     if event == "promotion_decision":
         return f"{fields['model_type']} promoted, score {fields['score']:.5g}"
+    if event == "check_failed":
+        return f"check {fields['check']}: {fields['message']}"
+    if event == "report_written":
+        return str(fields["verdict"])
     if event == "skip_idempotent":
         return "skip_idempotent: nothing to compute"
     if event == "tracking_unavailable":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import Annotated
 
@@ -15,7 +16,8 @@ def serve(
     recipe: Annotated[
         str | None,
         typer.Argument(
-            help="serve this config hash's champion alone; none: every station's newest"
+            help="serve this recipe's champion alone (a YAML file, a registered name or hash);"
+            " none: every recipe's"
         ),
     ] = None,
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
@@ -23,12 +25,32 @@ def serve(
     workers: Annotated[int, typer.Option(min=1, max=64, help="processes")] = 1,
 ) -> None:
     """Answer forecasts over HTTP with the promoted models; see /docs."""
+    from flts_assets.recipe.environment import identifier_from
+    from flts_assets.serving.settings import ServingSettings
+    from flts_assets.settings import Settings
+
     if recipe is not None:
-        os.environ["FLTS_SERVING_CONFIG_HASH"] = recipe
+        os.environ["FLTS_SERVING_CONFIG_HASH"] = _hash_of(recipe)
+    # Whatever is malformed is told here, in one line, rather than by each worker.
+    ServingSettings.from_environment()
+    Settings.from_environment()
+    identifier_from(os.environ)
     command = [
         *(sys.executable, "-m", "uvicorn", "flts_assets.serving.server:app", "--factory"),
         *("--host", host, "--port", str(port), "--workers", str(workers)),
+        *("--loop", "flts_assets.serving.listening:event_loop"),
+        *("--http", "flts_assets.serving.whole_answers:WholeAnswers"),
         *("--log-level", "warning", "--no-access-log", "--backlog", "4096"),
         *("--timeout-graceful-shutdown", "30"),
     ]
     os.execv(sys.executable, command)
+
+
+def _hash_of(recipe: str) -> str:
+    """A whole hash need not be registered yet."""
+    if re.fullmatch("[0-9a-f]{64}", recipe):
+        return recipe
+    from flts_assets.cli.platform import open_platform
+    from flts_assets.cli.recipes import find_recipe
+
+    return find_recipe(recipe, open_platform()).config_hash

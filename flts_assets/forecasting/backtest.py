@@ -20,6 +20,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from flts_assets.errors import RawDataError
+from flts_assets.forecasting import baselines
 from flts_assets.forecasting.baselines import BASELINES
 from flts_assets.forecasting.comparison import Errors
 from flts_assets.forecasting.dataset import Dataset, dataset_at
@@ -126,8 +127,8 @@ def _forecasts(
     threads: int,
     report: Callable[[ModelType, Progress], None],
 ) -> Iterator[tuple[str, Floats]]:
-    for name, fit in BASELINES.items():
-        yield name, fit(data)(data.test)
+    for name in BASELINES:
+        yield name, baselines.fitted(name, data, recipe)(data.test)
     files = {}
     for model in recipe.models:
 

@@ -14,9 +14,11 @@ import pandas as pd
 
 from flts_assets.forecasting.calendar import calendar_features
 from flts_assets.forecasting.dataset import Dataset
+from flts_assets.forecasting.floors import floored_targets, floors
 from flts_assets.forecasting.split import Split
+from flts_assets.recipe.model import Recipe
 
-__all__ = ["BASELINES", "PERSISTENCE", "Baseline", "Forecast"]
+__all__ = ["BASELINES", "PERSISTENCE", "Baseline", "Forecast", "fitted"]
 
 Floats = npt.NDArray[np.float64]
 Forecast = Callable[[Split], Floats]
@@ -121,6 +123,13 @@ BASELINES: Final[Mapping[str, Baseline]] = {
     "linear_ar": linear_ar,
     "ridge": ridge,
 }
+
+
+def fitted(name: str, data: Dataset, recipe: Recipe) -> Forecast:
+    """The baseline of this name, its forecasts floored as those of the recipe's models are."""
+    forecast = BASELINES[name](data)
+    least = floors(recipe.window.targets, floored_targets(data.train, recipe))
+    return lambda split: np.maximum(forecast(split), least)
 
 
 def _last_value(split: Split) -> Floats:

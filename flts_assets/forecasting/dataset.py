@@ -10,24 +10,43 @@ import pandas as pd
 
 from flts_assets.errors import RawDataError
 from flts_assets.forecasting.empty_cells import without_empty_cells
+from flts_assets.forecasting.parquet import StoredFrame, StoredRows
 from flts_assets.forecasting.preprocessing import FittedPreprocessing, fit_preprocessing
-from flts_assets.forecasting.sampling import sample
+from flts_assets.forecasting.rows import Rows
+from flts_assets.forecasting.sampling import Sampled, sampled_places
 from flts_assets.forecasting.split import Split, least_windows, window_count
 from flts_assets.recipe.model import Recipe
 
-__all__ = ["Dataset", "PreparedRows", "dataset_at", "prepare", "split_of"]
+__all__ = [
+    "Dataset",
+    "Fitted",
+    "PreparedRows",
+    "dataset_at",
+    "fit",
+    "missing_between",
+    "prepare",
+    "split_of",
+    "stored_split",
+]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What was fitted on the train rows, and the rows of both splits without empty cells."""
+
+    train: Rows
+    test: Rows
+    preprocessing: FittedPreprocessing
 
 
 @dataclass(frozen=True)
 class PreparedRows:
-    """One split as preprocessing leaves it, both frames indexed by time."""
+    """One split as preprocessing leaves it, both frames indexed by time and in memory."""
 
     measured: pd.DataFrame
     """raw units, float64, NaN where a cell was empty [N, 11]"""
     processed: pd.DataFrame
     """scaled, float32 [N - rows lost to lags, F]: the last of the measured rows"""
-    sampled: int | None = None
-    """rows after sampling, before any were dropped; None once read back from files"""
 
 
 @dataclass(frozen=True)
@@ -39,28 +58,39 @@ class Dataset:
     preprocessing: FittedPreprocessing
 
 
-def prepare(
-    train: pd.DataFrame, test: pd.DataFrame, recipe: Recipe
-) -> tuple[PreparedRows, PreparedRows, FittedPreprocessing]:
-    """Sample, fill, fit on train rows, transform both. Frames as `read_raw` returns them.
+def fit(train: Sampled, test: Sampled, recipe: Recipe) -> Fitted:
+    """Fill and fit on train rows; nothing is held of the rows but a column or a span at a time.
 
-    Raises RawDataError: test rows that do not follow the train rows, too few rows for the recipe's
-    sampling or windows, or empty cells that may not be filled.
+    Raises RawDataError: too few rows for the recipe's windows, or empty cells that may not be filled.
     """
     data = recipe.data
-    _check_pair(train.index, test.index, data.test_file)
-    file_rows = (train.index, test.index)
-    train = sample(train, data.sample_train_rows, data, data.train_file)
-    test = sample(test, data.sample_test_rows, data, data.test_file)
-    full_train, full_test = without_empty_cells(train, test, recipe.handle_nans, data, file_rows)
+    full_train, full_test = without_empty_cells(train, test, recipe.handle_nans, data)
     least = least_windows(recipe.window, recipe.recurrent)
     _check_enough_rows(len(full_train), recipe, data.train_file, windows=least)
     _check_enough_rows(len(full_test), recipe, data.test_file, windows=1)
-    fitted = fit_preprocessing(full_train, recipe)
+    return Fitted(full_train, full_test, fit_preprocessing(full_train, recipe))
+
+
+def prepare(
+    train: pd.DataFrame, test: pd.DataFrame, recipe: Recipe
+) -> tuple[PreparedRows, PreparedRows, FittedPreprocessing]:
+    """Sample, `fit`, transform both, in memory. Frames as `read_raw` returns them.
+
+    Raises RawDataError as `fit` does, and: test rows that do not follow the train rows, or fewer rows
+    than the recipe samples.
+    """
+    data = recipe.data
+    missing_between(train.index, test.index, data.test_file)
+    train_places = sampled_places(len(train), data.sample_train_rows, data, data.train_file)
+    test_places = sampled_places(len(test), data.sample_test_rows, data, data.test_file)
+    drop = recipe.handle_nans.drops_rows
+    sampled_train = Sampled.of_frame(train, train_places, drop_empty=drop)
+    sampled_test = Sampled.of_frame(test, test_places, drop_empty=drop)
+    fitted = fit(sampled_train, sampled_test, recipe)
     return (
-        _prepared(train, full_train, fitted),
-        _prepared(test, full_test, fitted),
-        fitted,
+        _prepared(sampled_train, fitted.train, fitted.preprocessing),
+        _prepared(sampled_test, fitted.test, fitted.preprocessing),
+        fitted.preprocessing,
     )
 
 
@@ -70,7 +100,7 @@ def dataset_at(
     """Fitted on the rows before `cutoff`; the test windows forecast the next `rows` rows, each its first.
 
     `measured`: raw rows [N, 11] in time order, sampled, NaN where a cell was empty. Also returns the
-    rows that were fitted on. Raises RawDataError as `prepare` does.
+    rows that were fitted on. Raises RawDataError as `fit` does.
     """
     window = recipe.window
     before = window.size + recipe.lags.rows_lost
@@ -78,12 +108,18 @@ def dataset_at(
     least = least_windows(window, recipe.recurrent)
     _check_enough_rows(len(train), recipe, recipe.data.train_file, windows=least)
     test = measured.iloc[max(0, cutoff - before) : cutoff + rows + window.horizon - 1]
-    full_train, full_test = without_empty_cells(train, test, recipe.handle_nans, recipe.data)
+    sampled_train, sampled_test = (
+        Sampled.of_frame(frame, range(len(frame)), drop_empty=recipe.handle_nans.drops_rows)
+        for frame in (train, test)
+    )
+    full_train, full_test = without_empty_cells(
+        sampled_train, sampled_test, recipe.handle_nans, recipe.data
+    )
     fitted = fit_preprocessing(full_train, recipe)
     return (
         Dataset(
-            split_of(_prepared(train, full_train, fitted), recipe),
-            split_of(_prepared(test, full_test, fitted), recipe),
+            split_of(_prepared(sampled_train, full_train, fitted), recipe),
+            split_of(_prepared(sampled_test, full_test, fitted), recipe),
             fitted,
         ),
         train,
@@ -101,25 +137,36 @@ def split_of(rows: PreparedRows, recipe: Recipe) -> Split:
     )
 
 
+def stored_split(measured: StoredRows, processed: StoredFrame, recipe: Recipe) -> Split:
+    """The split that stands in these files."""
+    lost = len(measured) - len(processed)
+    targets = np.empty((len(recipe.window.targets), len(processed)))
+    for place, target in enumerate(recipe.window.targets):
+        targets[place] = measured.column(target)[lost:]
+    return Split(measured.index[lost:], targets.T, processed.values(), recipe.window)
+
+
 def _float32(frame: pd.DataFrame) -> npt.NDArray[np.float32]:
     return np.ascontiguousarray(frame.to_numpy(dtype=np.float32))
 
 
-def _prepared(
-    measured: pd.DataFrame, full: pd.DataFrame, fitted: FittedPreprocessing
-) -> PreparedRows:
+def _prepared(sampled: Sampled, full: Rows, fitted: FittedPreprocessing) -> PreparedRows:
+    measured = sampled.rows.span(0, len(full))
     return PreparedRows(
-        measured=measured.loc[full.index],
+        measured=measured,
         processed=pd.DataFrame(
-            fitted.transform(full),
-            index=full.index[fitted.rows_lost :],
+            fitted.transform(full.span(0, len(full))),
+            index=measured.index[fitted.rows_lost :],
             columns=list(fitted.columns),
         ),
-        sampled=len(measured),
     )
 
 
-def _check_pair(train: pd.Index, test: pd.Index, test_file: str) -> None:
+def missing_between(train: pd.Index, test: pd.Index, test_file: str) -> int:
+    """How many rows of the grid are missing between the last train and the first test row.
+
+    Raises RawDataError where the test rows have another time step or do not follow the train rows.
+    """
     if len(train) > 1 and len(test) > 1 and test[1] - test[0] != train[1] - train[0]:
         raise RawDataError(
             test_file,
@@ -137,6 +184,8 @@ def _check_pair(train: pd.Index, test: pd.Index, test_file: str) -> None:
             allowed=f"a time after {train[-1]}",
             remedy="cut the two files so that the test rows follow the train rows",
         )
+    longer = next((index for index in (train, test) if len(index) > 1), None)
+    return 0 if longer is None else int((test[0] - train[-1]) / (longer[1] - longer[0])) - 1
 
 
 def _check_enough_rows(rows: int, recipe: Recipe, file: str, *, windows: int) -> None:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from flts_assets.forecasting.dataset import Dataset
+from flts_assets.forecasting.floors import floored_targets
 from flts_assets.forecasting.forecaster import (
     ENSEMBLE_FILE,
     INTERVALS_FILE,
@@ -63,7 +64,10 @@ def train_ensemble(
         weights = convex_weights(of_member, held_out, data, recipe)
     forecasts: Floats = np.sum([weights[name] * of_member[name] for name in names], axis=0)
     card = ModelCard(
-        model_type="ENSEMBLE", window=recipe.window, settings=recipe.ensemble.model_dump()
+        model_type="ENSEMBLE",
+        window=recipe.window,
+        settings=recipe.ensemble.model_dump(),
+        floored=floored_targets(data.train, recipe),
     )
     files = {
         MODEL_FILE: card.model_dump_json(indent=1).encode(),

@@ -19,30 +19,42 @@ that is forecast. Prophet needs no recursion; it knows time alone.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
 
 from flts_assets.errors import ArtifactError, RawDataError
+from flts_assets.forecasting.cores import (
+    ENSEMBLE_FILE,
+    MODEL_FILE,
+    NETS_FILE,
+    ONNX_FILE,
+    PREPROCESSING_FILE,
+    PROPHET_FILE,
+    Core,
+    ModelCard,
+    core_of,
+    member_file,
+)
+from flts_assets.forecasting.example import check_example, example_of
 from flts_assets.forecasting.intervals import RECENT, Band, Intervals, known_scores
-from flts_assets.forecasting.net_kinds import NET_KINDS, NetKind
-from flts_assets.forecasting.preprocessing import FittedPreprocessing
-from flts_assets.forecasting.prophet_curve import ProphetCurve
 from flts_assets.forecasting.split import Split
-from flts_assets.forecasting.tree_features import tree_features
-from flts_assets.recipe.columns import RAW_COLUMNS, TIME_COLUMN
-from flts_assets.recipe.model import CandidateType, ModelType, Window
+from flts_assets.recipe.columns import RAW_COLUMNS
 
 if TYPE_CHECKING:
     import pandas as pd
-    from onnxruntime import InferenceSession
 
 __all__ = [
+    "ENSEMBLE_FILE",
+    "EXAMPLE_FILE",
+    "INTERVALS_FILE",
+    "MODEL_FILE",
+    "NETS_FILE",
+    "ONNX_FILE",
+    "PREPROCESSING_FILE",
+    "PROPHET_FILE",
     "Forecaster",
     "ModelCard",
     "check_example",
@@ -54,12 +66,6 @@ __all__ = [
 Floats = npt.NDArray[np.float64]
 Times = npt.NDArray[np.datetime64]
 
-MODEL_FILE: Final = "model.json"
-ONNX_FILE: Final = "model.onnx"
-PROPHET_FILE: Final = "prophet.json"
-NETS_FILE: Final = "nets.json"
-ENSEMBLE_FILE: Final = "ensemble.json"
-PREPROCESSING_FILE: Final = "preprocessing.json"
 INTERVALS_FILE: Final = "intervals.json"
 EXAMPLE_FILE: Final = "example.json"
 
@@ -67,35 +73,10 @@ SCORES_AT_ONCE: Final = 4_000_000
 """Known errors of forecasts that are laid out and sorted together (32 MB)."""
 
 
-class ModelCard(BaseModel):
-    """What a set of model files is."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
-
-    model_type: CandidateType
-    window: Window
-    settings: dict[str, Any]
-    """hyper-parameters, for people"""
-
-
-class _Core(Protocol):
-    """What each kind of model does in its own way: the direct forecast of H steps."""
-
-    rows_needed: int
-
-    def of_split(self, split: Split) -> Floats:
-        """Raw units [M, H, T], one for each window of the split."""
-        ...
-
-    def after(self, raw: Floats, times: Times) -> Floats:
-        """Raw units [B, H, T] after raw rows [B, R, 11] at times [B, R + H]; R >= rows_needed."""
-        ...
-
-
 class Forecaster:
     """A loaded model: forecasts of all its targets, and how sure they are."""
 
-    def __init__(self, card: ModelCard, core: _Core, intervals: Intervals | None) -> None:
+    def __init__(self, card: ModelCard, core: Core, intervals: Intervals | None) -> None:
         self.card = card
         self._core = core
         self._intervals = intervals
@@ -230,7 +211,7 @@ def load_forecaster(files: Mapping[str, bytes], threads: int) -> Forecaster:
         intervals = files.get(INTERVALS_FILE)
         return Forecaster(
             card,
-            _core(card, files, threads),
+            core_of(card, files, threads),
             None if intervals is None else Intervals.model_validate_json(intervals),
         )
     except Exception as error:  # JSON, pydantic and ONNX Runtime each raise their own
@@ -239,202 +220,3 @@ def load_forecaster(files: Mapping[str, bytes], threads: int) -> Forecaster:
             received=f"{type(error).__name__}: {error}",
             remedy="train the model again with this version: flts run RECIPE --force",
         ) from error
-
-
-def member_file(member: ModelType, name: str) -> str:
-    """What a member's file is called among an ensemble's."""
-    return f"{member}.{name}"
-
-
-def _core(card: ModelCard, files: Mapping[str, bytes], threads: int) -> _Core:
-    if card.model_type == "ENSEMBLE":
-        return _Ensemble(files, threads)
-    if card.model_type == "PROPHET":
-        return _Prophet(files[PROPHET_FILE], card.window)
-    preprocessing = FittedPreprocessing.model_validate_json(files[PREPROCESSING_FILE])
-    if card.model_type == "TREES":
-        return _Trees(files[ONNX_FILE], preprocessing, card.window, threads)
-    kinds = NET_KINDS.validate_json(files[NETS_FILE])
-    return _Recurrent(files[ONNX_FILE], kinds, preprocessing, card.window, threads)
-
-
-TREE_CHUNK: Final = 10_000
-CHUNK: Final = 128
-"""Windows a call of ONNX Runtime: small enough to stay in the cache, which runs faster a window."""
-
-
-class _Recurrent:
-    """GRUs or LSTMs in ONNX Runtime: the mean of all nets in raw units."""
-
-    def __init__(
-        self,
-        onnx: bytes,
-        kinds: Sequence[NetKind],
-        preprocessing: FittedPreprocessing,
-        window: Window,
-        threads: int,
-    ) -> None:
-        self._session = _session(onnx, threads)
-        self._kinds = kinds
-        self._preprocessing = preprocessing
-        self._window = window
-        self.rows_needed = window.size + preprocessing.rows_lost
-
-    def of_split(self, split: Split) -> Floats:
-        scaled = [
-            replace(split, features=kind.features(split, self._preprocessing)).inputs()
-            for kind in self._kinds
-        ]
-        return self._of_windows(scaled)
-
-    def after(self, raw: Floats, times: Times) -> Floats:
-        seen = _last(raw, times, self.rows_needed, self._window.horizon)
-        return self._of_windows(
-            [kind.preprocessing.transform_values(*seen) for kind in self._kinds]
-        )
-
-    def _of_windows(self, windows: Sequence[npt.NDArray[np.float32]]) -> Floats:
-        """Raw units [M, H, T] of scaled windows [M, W, F], one array for each kind of net."""
-        parts = []
-        for start in range(0, len(windows[0]), CHUNK):
-            chunk = [np.ascontiguousarray(one[start : start + CHUNK]) for one in windows]
-            (outputs,) = self._session.run(
-                None, {f"windows_{place}": one for place, one in enumerate(chunk)}
-            )
-            members = outputs.shape[1] // len(self._kinds)
-            parts.append(
-                sum(
-                    self._kinds[net // members].raw(outputs[:, net], chunk[net // members])
-                    for net in range(outputs.shape[1])
-                )
-                / outputs.shape[1]
-            )
-        return np.concatenate(parts)
-
-
-class _Trees:
-    """Gradient-boosted trees in ONNX Runtime."""
-
-    def __init__(
-        self, onnx: bytes, preprocessing: FittedPreprocessing, window: Window, threads: int
-    ) -> None:
-        self._session = _session(onnx, threads)
-        self._preprocessing = preprocessing
-        self._window = window
-        self.rows_needed = window.size + preprocessing.rows_lost
-
-    def of_split(self, split: Split) -> Floats:
-        return self._of_windows(split.inputs())
-
-    def after(self, raw: Floats, times: Times) -> Floats:
-        seen = _last(raw, times, self.rows_needed, self._window.horizon)
-        return self._of_windows(self._preprocessing.transform_values(*seen))
-
-    def _of_windows(self, windows: npt.NDArray[np.float32]) -> Floats:
-        places = self._preprocessing.target_places
-        parts = []
-        for start in range(0, len(windows), TREE_CHUNK):
-            chunk = windows[start : start + TREE_CHUNK]
-            seen = {f"features_{n}": tree_features(chunk, at) for n, at in enumerate(places)}
-            parts.append(self._session.run(None, seen)[0])
-        changes = np.concatenate(parts)
-        shape = (len(windows), self._window.horizon, len(places))
-        return self._preprocessing.inverse_targets(changes.reshape(shape) + windows[:, -1:, places])
-
-
-def _session(onnx: bytes, threads: int) -> InferenceSession:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
-
-
-def _last(raw: Floats, times: Times, rows: int, horizon: int) -> tuple[Floats, Times]:
-    """The last so many known rows: of values [B, R, 11] at times [B, R + horizon]."""
-    return raw[:, -rows:], times[:, :-horizon][:, -rows:]
-
-
-class _Prophet:
-    """One curve a target."""
-
-    rows_needed = 0
-
-    def __init__(self, models: bytes, window: Window) -> None:
-        curves = json.loads(models)
-        self._curves = [ProphetCurve.model_validate(curves[target]) for target in window.targets]
-        self._horizon = window.horizon
-
-    def of_split(self, split: Split) -> Floats:
-        return self._at(split.target_times())
-
-    def after(self, raw: Floats, times: Times) -> Floats:
-        return self._at(times[:, -self._horizon :])
-
-    def _at(self, times: Times) -> Floats:
-        return np.stack([curve.at(times) for curve in self._curves], axis=-1)
-
-
-class _Ensemble:
-    """The weighted mean of its members' forecasts."""
-
-    def __init__(self, files: Mapping[str, bytes], threads: int) -> None:
-        self._members: list[tuple[float, _Core]] = []
-        for member, weight in json.loads(files[ENSEMBLE_FILE]).items():
-            prefix = member_file(member, "")
-            own = {
-                name.removeprefix(prefix): files[name] for name in files if name.startswith(prefix)
-            }
-            card = ModelCard.model_validate_json(own[MODEL_FILE])
-            self._members.append((weight, _core(card, own, threads)))
-        self.rows_needed = max(core.rows_needed for _, core in self._members)
-
-    def of_split(self, split: Split) -> Floats:
-        return _sum(weight * core.of_split(split) for weight, core in self._members)
-
-    def after(self, raw: Floats, times: Times) -> Floats:
-        return _sum(weight * core.after(raw, times) for weight, core in self._members)
-
-
-def _sum(parts: Iterable[Floats]) -> Floats:
-    total: Floats = np.sum(list(parts), axis=0)
-    return total
-
-
-def example_of(forecaster: Forecaster, rows: pd.DataFrame, ranges: Sequence[float]) -> bytes:
-    """A recorded forecast: the last rows the model needs, and what it says comes after them.
-
-    `ranges`: each target's train range, the unit in which a later forecast may differ.
-    """
-    known = rows.ffill().fillna(0.0).iloc[-forecaster.rows_needed :]
-    columns = {name: known[name].tolist() for name in RAW_COLUMNS}
-    times = [moment.isoformat() for moment in known.index]
-    forecast = forecaster.forecast_next(known).tolist()
-    example = {
-        "rows": {TIME_COLUMN: times, **columns},
-        "forecast": forecast,
-        "ranges": list(ranges),
-    }
-    return json.dumps(example).encode()
-
-
-def check_example(forecaster: Forecaster, example: bytes, tolerance: float = 1e-5) -> None:
-    """Raises ArtifactError if the model no longer says what it said when it was saved.
-
-    `tolerance` is in units of each target's train range, as scores are.
-    """
-    recorded = json.loads(example)
-    rows = recorded["rows"]
-    raw = np.array([rows[name] for name in RAW_COLUMNS], dtype=np.float64).T
-    times = np.array(rows[TIME_COLUMN], dtype="datetime64[ns]")
-    expected = np.array(recorded["forecast"])
-    received = forecaster.forecast_after(raw[None], times[None], len(expected))[0]
-    difference = np.abs(received - expected) / np.array(recorded["ranges"])
-    if not (difference <= tolerance).all():
-        raise ArtifactError(
-            "a loaded model does not reproduce its recorded forecast",
-            received=received.tolist(),
-            allowed=f"{expected.tolist()}, each within {tolerance} of its target's train range",
-            remedy="compare the library versions in its manifest with the installed ones, or retrain",
-        )

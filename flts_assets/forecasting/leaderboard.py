@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
+from flts_assets.forecasting import baselines
 from flts_assets.forecasting.baselines import BASELINES, PERSISTENCE, Forecast
 from flts_assets.forecasting.comparison import Difference, Errors, drawn
 from flts_assets.forecasting.dataset import Dataset
@@ -146,7 +147,9 @@ def evaluate(
         bands = candidate.forecaster.bands(data.test, forecasts) if candidate else {}
         return Result(name, errors, scored(errors), fit_s, predict_s, candidate, bands)
 
-    results = [result(name, *_timed(partial(fit, data))) for name, fit in BASELINES.items()]
+    results = [
+        result(name, *_timed(partial(baselines.fitted, name, data, recipe))) for name in BASELINES
+    ]
     results += [
         result(one.model_type, one.forecaster.forecast, one.fit_s, one) for one in candidates
     ]

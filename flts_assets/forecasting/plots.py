@@ -1,4 +1,4 @@
-"""Small PNG pictures for the lineage graph and the experiment tracker.
+"""PNG pictures for the lineage graph, the report and the experiment tracker.
 
 Colours stay readable on light and dark pages: pictures carry their own white ground.
 """
@@ -18,12 +18,23 @@ from flts_assets.forecasting.progress import Epoch
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["drift_picture", "forecast_picture", "leaderboard_picture", "loss_picture"]
+__all__ = [
+    "drift_picture",
+    "error_by_hour_picture",
+    "forecast_picture",
+    "leaderboard_picture",
+    "loss_picture",
+    "residual_picture",
+    "small",
+]
 
 Floats = npt.NDArray[np.float64]
 
+DPI = 160
+SMALL_DPI = 96
 MODEL_COLOR, BASELINE_COLOR, ACTUAL_COLOR = "#1f6feb", "#9aa4b2", "#24292f"
 SERIES_COLORS = ("#d9480f", "#1f6feb", "#2b8a3e", "#862e9c")
+_PAIR = (MODEL_COLOR, BASELINE_COLOR)
 
 
 def loss_picture(epochs: Sequence[Epoch], best_epochs: Sequence[int], loss: str) -> bytes:
@@ -95,6 +106,64 @@ def forecast_picture(
     return _png(figure)
 
 
+def error_by_hour_picture(
+    times: npt.NDArray[np.datetime64], errors: Mapping[str, Floats], target: str
+) -> bytes:
+    """Mean absolute error by hour of day of each name's errors [M] at these times [M], raw units."""
+    hours = times.astype("datetime64[h]").astype(np.int64) % 24
+    figure = _figure(6, 3)
+    axes = figure.subplots()
+    for place, (color, (name, values)) in enumerate(zip(_PAIR, errors.items(), strict=False)):
+        means = [
+            float(np.nanmean(np.abs(values[hours == hour])))
+            if np.isfinite(values[hours == hour]).any()
+            else np.nan
+            for hour in range(24)
+        ]
+        axes.bar(np.arange(24) + 0.4 * place - 0.2, means, width=0.4, color=color, label=name)
+    axes.set(xlabel="hour of day", ylabel=f"mean |error| of {target}, raw units", xlim=(-0.7, 23.7))
+    axes.set_xticks(range(0, 24, 3))
+    axes.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
+    return _png(figure)
+
+
+def residual_picture(errors: Mapping[str, Floats], target: str) -> bytes:
+    """How each name's errors [M] (forecast - actual, raw units) are spread.
+
+    The outermost hundredth on either side counts in the outermost bars.
+    """
+    measured = {name: values[np.isfinite(values)] for name, values in errors.items()}
+    everything = np.concatenate([*measured.values()])
+    low, high = np.quantile(everything, [0.01, 0.99]) if len(everything) else (0.0, 0.0)
+    if low == high:
+        reach = max(0.5, abs(low) / 100)
+        low, high = low - reach, high + reach
+    edges = np.linspace(low, high, 41).tolist()
+    figure = _figure(6, 3)
+    axes = figure.subplots()
+    for color, (name, values) in zip(_PAIR, measured.items(), strict=False):
+        axes.hist(np.clip(values, low, high), edges, color=color, alpha=0.6, label=name)
+    axes.axvline(0, color=ACTUAL_COLOR, linewidth=1)
+    axes.set(xlabel=f"forecast - actual of {target}, raw units", ylabel="test windows")
+    axes.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
+    return _png(figure)
+
+
+def small(png: bytes) -> bytes:
+    """The same picture for a page's own text: SMALL_DPI, at most 128 colours, tens of kB."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(png)) as picture:
+        scale = min(1.0, SMALL_DPI / picture.info.get("dpi", (SMALL_DPI,))[0])
+        width, height = (round(side * scale) for side in picture.size)
+        reduced = picture.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    reduced.quantize(128, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(
+        buffer, format="png", optimize=True
+    )
+    return buffer.getvalue()
+
+
 def leaderboard_picture(board: Leaderboard) -> bytes:
     """One bar an entry, the best on top; baselines are grey.
 
@@ -133,7 +202,7 @@ def drift_picture(indices: Mapping[str, float], limits: Sequence[float]) -> byte
 def _figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), dpi=100, layout="constrained", facecolor="white")
+    return Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
 
 
 def _png(figure: Figure) -> bytes:

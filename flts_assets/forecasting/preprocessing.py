@@ -8,7 +8,7 @@ data and inside every model, so that evaluation and serving transform exactly as
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -16,16 +16,19 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from flts_assets.forecasting.calendar import calendar_features
+from flts_assets.forecasting.rows import Rows, as_rows, spans
 from flts_assets.recipe.columns import CALENDAR_COLUMNS, RAW_COLUMNS, Cycle, calendar_columns
 from flts_assets.recipe.model import Recipe
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ColumnScale", "FittedPreprocessing", "fit_preprocessing"]
+__all__ = ["ColumnScale", "FittedPreprocessing", "fit_preprocessing", "transformed"]
 
 Floats = npt.NDArray[np.float64]
 Floats32 = npt.NDArray[np.float32]
+BLOCK = 65_536
+"""rows (or, of a batch, windows) that are scaled at once"""
 
 
 class ColumnScale(BaseModel):
@@ -92,12 +95,17 @@ class FittedPreprocessing(BaseModel):
     def with_scaling(self, method: str, train: Floats32, fit_share: float) -> FittedPreprocessing:
         """The same with other scales, fitted on the first share of scaled train rows [N, F]."""
         values = self._unscaled(train[: max(1, int(len(train) * fit_share))])
-        scales = _fit_scales(values, self.columns, method)
+        scales = _fit_scales(values.T, self.columns, method)
         return self.model_copy(update={"scaler_type": method, "scales": scales})
 
     def _scaled(self, values: Floats) -> Floats32:
         offset, scale = self._offset_and_scale
-        return ((_bent(values, self.scales) - offset) / scale).astype(np.float32)
+        scaled = np.empty(values.shape, dtype=np.float32)
+        # Block by block along the first axis: a million rows need no second and third copy in float64.
+        for start in range(0, len(values), BLOCK):
+            part = slice(start, start + BLOCK)
+            scaled[part] = (_bent(values[part], self.scales) - offset) / scale
+        return scaled
 
     def _unscaled(self, features: Floats32) -> Floats:
         offset, scale = self._offset_and_scale
@@ -118,32 +126,33 @@ class FittedPreprocessing(BaseModel):
         )
 
 
-def fit_preprocessing(train: pd.DataFrame, recipe: Recipe) -> FittedPreprocessing:
-    """Fit on raw train rows [N] without empty cells, already sampled."""
+def fit_preprocessing(train: pd.DataFrame | Rows, recipe: Recipe) -> FittedPreprocessing:
+    """Fit on raw train rows [N] without empty cells, already sampled; one column is held at a time."""
+    rows = as_rows(train)
     unscaled = FittedPreprocessing(
         scaler_type=recipe.scaling.method,
         columns=_columns(recipe),
         targets=recipe.window.targets,
-        clip=_clip_bounds(train, recipe),
+        clip=_clip_bounds(rows, recipe),
         add_constant=recipe.scaling.add_constant or 0.0,
         cycles=recipe.time_features.cycles if recipe.time_features.enabled else (),
         n_lags=recipe.lags.n_lags if recipe.lags.enabled else 0,
         lag_step=recipe.lags.step,
         scales=(),
         target_ranges=tuple(
-            _positive(float(train[target].max() - train[target].min()))
-            for target in recipe.window.targets
+            _positive(float(np.ptp(rows.column(target)))) for target in recipe.window.targets
         ),
     )
-    values = _expanded(
-        train[list(RAW_COLUMNS)].to_numpy(dtype=np.float64),
-        train.index.to_numpy(),
-        unscaled,
-    )
-    values = values[: max(1, int(len(values) * recipe.scaling.fit_share))]
-    return unscaled.model_copy(
-        update={"scales": _fit_scales(values, unscaled.columns, recipe.scaling.method)}
-    )
+    fitted_on = max(1, int((len(rows) - unscaled.rows_lost) * recipe.scaling.fit_share))
+    columns = (column[:fitted_on] for column in _expanded_columns(rows, unscaled))
+    scales = _fit_scales(columns, unscaled.columns, recipe.scaling.method)
+    return unscaled.model_copy(update={"scales": scales})
+
+
+def transformed(rows: Rows, fitted: FittedPreprocessing) -> Iterator[Floats32]:
+    """`transform` of all rows, a span after the other: consecutive features [n, F]."""
+    for start, stop in spans(len(rows), fitted.rows_lost):
+        yield fitted.transform(rows.span(start, stop))
 
 
 def _columns(recipe: Recipe) -> tuple[str, ...]:
@@ -159,15 +168,38 @@ def _columns(recipe: Recipe) -> tuple[str, ...]:
     return columns
 
 
-def _clip_bounds(train: pd.DataFrame, recipe: Recipe) -> dict[str, tuple[float, float]]:
+def _clip_bounds(train: Rows, recipe: Recipe) -> dict[str, tuple[float, float]]:
     if not recipe.outliers.enabled:
         return {}
-    low, high = train.quantile(0.25), train.quantile(0.75)
-    reach = recipe.outliers.factor * (high - low)
-    return {
-        column: (float(low[column] - reach[column]), float(high[column] + reach[column]))
-        for column in RAW_COLUMNS
-    }
+    bounds = {}
+    for column in RAW_COLUMNS:
+        low, high = np.quantile(train.column(column), (0.25, 0.75))
+        reach = recipe.outliers.factor * (high - low)
+        bounds[column] = (float(low - reach), float(high + reach))
+    return bounds
+
+
+def _expanded_columns(rows: Rows, fitted: FittedPreprocessing) -> Iterator[Floats]:
+    """`_expanded`, column by column: [N - rows_lost] each."""
+    lost = fitted.rows_lost
+
+    def lagged(lag: int) -> Iterator[Floats]:
+        for name in RAW_COLUMNS:
+            values = rows.column(name)[lost - lag : len(rows) - lag]
+            if fitted.clip:
+                values = np.clip(values, *fitted.clip[name])
+            yield values + fitted.add_constant
+
+    yield from lagged(0)
+    times = rows.index.to_numpy()[lost:]
+    for cycle in fitted.cycles:
+        wave = np.empty((2, len(times)))
+        for start in range(0, len(times), BLOCK):
+            part = slice(start, start + BLOCK)
+            wave[:, part] = calendar_features(times[part], (cycle,)).T
+        yield from wave
+    for lag in range(1, fitted.n_lags + 1):
+        yield from lagged(lag * fitted.lag_step)
 
 
 def _expanded(
@@ -188,43 +220,60 @@ def _expanded(
     return np.concatenate(blocks, axis=-1)
 
 
-def _fit_scales(values: Floats, columns: Sequence[str], method: str) -> tuple[ColumnScale, ...]:
-    """A constant column keeps the scale 1: it becomes 0 everywhere and divides nothing by zero."""
-    bends = [
-        ColumnScale(offset=0.0, scale=1.0)
-        if column in CALENDAR_COLUMNS
-        else ColumnScale(
-            offset=0.0,
-            scale=1.0,
-            median=_typical(values[:, place]) if method == "LogMedianScaler" else None,
-            root=method == "SqrtScaler",
-        )
-        for place, column in enumerate(columns)
-    ]
-    values = _bent(values, bends)
-    if method == "MinMaxScaler":
-        offset, scale = values.min(axis=0), np.ptp(values, axis=0)
-    elif method == "None":
-        offset, scale = np.zeros(values.shape[1]), np.ones(values.shape[1])
-    else:
-        # Mean and deviation of n equal floats are off by 1e-17.
-        constant = np.ptp(values, axis=0) == 0
-        offset = np.where(constant, values[0], values.mean(axis=0))
-        scale = np.where(constant, 0.0, values.std(axis=0))
-    if method in ("LogMedianScaler", "SqrtScaler"):
-        # Sines and cosines are neither bent nor scaled.
-        plain = np.array([column in CALENDAR_COLUMNS for column in columns])
-        offset, scale = np.where(plain, 0.0, offset), np.where(plain, 1.0, scale)
+def _fit_scales(
+    values: Iterable[Floats], columns: Sequence[str], method: str
+) -> tuple[ColumnScale, ...]:
+    """From one array [N] for each of the columns."""
     return tuple(
-        bend.model_copy(update={"offset": float(o), "scale": _positive(float(s))})
-        for bend, o, s in zip(bends, offset, scale, strict=True)
+        _fit_scale(column, method, plain=name in CALENDAR_COLUMNS)
+        for column, name in zip(values, columns, strict=True)
     )
+
+
+def _fit_scale(values: Floats, method: str, *, plain: bool) -> ColumnScale:
+    """A constant column keeps the scale 1: it becomes 0 everywhere and divides nothing by zero.
+
+    `plain`: sines and cosines, which are neither bent nor, where others are, scaled.
+    """
+    bends = method in ("LogMedianScaler", "SqrtScaler")
+    if method == "None" or (plain and bends):
+        return ColumnScale(offset=0.0, scale=1.0)
+    bend = ColumnScale(
+        offset=0.0,
+        scale=1.0,
+        median=_typical(values) if method == "LogMedianScaler" else None,
+        root=method == "SqrtScaler",
+    )
+    values = _bent(values[:, None], [bend])[:, 0]
+    if method == "MinMaxScaler":
+        offset, scale = float(values.min()), float(np.ptp(values))
+    elif np.ptp(values) == 0:
+        # Mean and deviation of n equal floats are off by 1e-17.
+        offset, scale = float(values[0]), 0.0
+    else:
+        offset = _sum(values) / len(values)
+        scale = float(np.sqrt(_sum(np.square(values - offset)) / len(values)))
+    return bend.model_copy(update={"offset": offset, "scale": _positive(scale)})
+
+
+def _sum(values: Floats) -> float:
+    """Of [N], one value after the other.
+
+    Recipes hold scales that were fitted on rows, over which NumPy sums so; its sum of a single column
+    adds in another order and differs in the last bit.
+    """
+    total = np.zeros(0)
+    for start in range(0, len(values), BLOCK):
+        total = np.add.accumulate(np.concatenate([total, values[start : start + BLOCK]]))[-1:]
+    return float(total[0])
 
 
 def _bent(values: Floats, scales: Sequence[ColumnScale]) -> Floats:
     """log1p(value / median) or the square root, column by column; values below 0 count as 0."""
     logs = np.array([scale.median is not None for scale in scales])
     roots = np.array([scale.root for scale in scales])
+    if not (logs.any() or roots.any()):
+        return values
     result: Floats = values.copy()
     if logs.any():
         medians = np.array([scale.median for scale in scales if scale.median is not None])

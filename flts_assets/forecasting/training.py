@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from flts_assets.forecasting.dataset import Dataset
+from flts_assets.forecasting.floors import floored_targets, floors
 from flts_assets.forecasting.forecaster import (
     EXAMPLE_FILE,
     INTERVALS_FILE,
@@ -151,7 +152,8 @@ def finished_model(
         return score(actuals, of, fit.targets, fit.target_ranges, recipe.evaluation.targets)
 
     validation = scored(forecasts)
-    net_scores = tuple(scored(one).score for one in net_forecasts)
+    least = floors(fit.targets, floored_targets(data.train, recipe))
+    net_scores = tuple(scored(np.maximum(one, least)).score for one in net_forecasts)
     model = {
         **files,
         INTERVALS_FILE: intervals.model_dump_json(indent=1).encode(),
@@ -315,6 +317,7 @@ def _described(
         model_type=model_type,
         window=recipe.window,
         settings=settings,
+        floored=floored_targets(data.train, recipe),
     )
     return {
         MODEL_FILE: card.model_dump_json(indent=1).encode(),

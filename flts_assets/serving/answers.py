@@ -48,6 +48,12 @@ def champion_for(served: Served, station: str | None, config_hash: str | None) -
                 received=config_hash[:200],
                 allowed=", ".join(served.by_hash),
             )
+        if station not in (None, champion.station):
+            raise UnknownModelError(
+                "the champion of this config_hash is another station's",
+                received=str(station)[:200],
+                allowed=champion.station,
+            )
         return champion
     if station is not None:
         champion = served.of_station(station)
@@ -108,14 +114,14 @@ def check(ask: Ask, champion: Champion, where: str = "") -> None:
 
 def response(ask: Ask, champion: Champion, values: Floats) -> dict[str, Any]:
     """The predecessor's shape: one prediction a step, of forecasts [steps, T]; lo and hi where asked."""
-    forecaster, series = champion.forecaster, ask.series
+    forecaster = champion.forecaster
     columns: dict[str, list[float]] = {
         target: values[:, place].tolist()
         for place, target in enumerate(forecaster.card.window.targets)
     }
     if ask.levels:
         columns |= _bands(ask, champion, values)
-    moments = np.datetime_as_string(series.times_ahead(ask.steps), unit="s").tolist()
+    moments = _as_text(ask.times)
     names = ("ts", *columns)
     promotion = champion.promotion
     return {
@@ -130,6 +136,13 @@ def response(ask: Ask, champion: Champion, values: Floats) -> dict[str, Any]:
             for row in zip(moments, *columns.values(), strict=True)
         ],
     }
+
+
+def _as_text(times: npt.NDArray[np.datetime64]) -> list[str]:
+    """ISO 8601, of seconds where all are whole."""
+    whole = not (times.view(np.int64) % 1_000_000_000).any()
+    texts: list[str] = np.datetime_as_string(times, unit="s" if whole else "us").tolist()
+    return texts
 
 
 def _bands(ask: Ask, champion: Champion, values: Floats) -> dict[str, list[float]]:

@@ -32,8 +32,7 @@ class Batcher:
         if not self._waiting:
             loop.call_soon(self._run)
         answer: asyncio.Future[Floats] = loop.create_future()
-        grid = int((series.times[-1] - series.times[-2]).astype(np.int64))
-        key = (id(forecaster), steps, grid)
+        key = (id(forecaster), steps, series.step_ns)
         self._waiting.setdefault(key, []).append((forecaster, series, answer))
         return await answer
 

@@ -34,7 +34,7 @@ def files_router(service: Service) -> APIRouter:
             options = options_in(request.query_params)
             upload = await upload_of(request, service.settings.max_body)
             kind = format_of(upload)
-            async with service.gate.long:
+            async with service.gate.turn():
                 series = await asyncio.to_thread(
                     series_in, upload.content, upload.name or "body", kind
                 )

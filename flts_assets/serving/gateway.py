@@ -65,7 +65,11 @@ def gateway_router(service: Service) -> APIRouter:
     async def download(request: Request, bucket: str, object: str) -> Response:
         """An object's bytes; `processed-data/processed_data.parquet`: the champion's train rows."""
         place = await found(request, bucket, object)
-        content = await asyncio.to_thread(store.get, *place)
+        try:
+            content = await asyncio.to_thread(store.get, *place)
+        except ObjectNotFoundError:
+            # The store's own words name its place on this machine.
+            raise _nothing_under(bucket, object) from None
         return Response(content, headers=_headers(object, len(content)))
 
     @router.head("/download/{bucket}/{object:path}", include_in_schema=False)
@@ -73,7 +77,7 @@ def gateway_router(service: Service) -> APIRouter:
         place = await found(request, bucket, object)
         head = await asyncio.to_thread(store.head, *place)
         if head is None:
-            raise ObjectNotFoundError(f"no object stands under {bucket}/{object}")
+            raise _nothing_under(bucket, object)
         return Response(headers=_headers(object, head.size))
 
     @router.post("/upload/{bucket}/{object:path}", status_code=201, **schemas.UPLOAD)
@@ -88,6 +92,10 @@ def gateway_router(service: Service) -> APIRouter:
         return {"status": "SUCCESS", "bucket": bucket, "object": object, "size": head.size}
 
     return router
+
+
+def _nothing_under(bucket: str, key: str) -> ObjectNotFoundError:
+    return ObjectNotFoundError(f"no object stands under {bucket}/{key}")
 
 
 def _rows_of(store: ObjectStore, champion: Champion) -> FileRecord:

@@ -57,7 +57,7 @@ class _ProtocolRoute(APIRoute):
                 return await handle(request)
             except FltsError as error:
                 status = 400 if isinstance(error, RequestError) else status_of(error)
-                return _json({"error": str(error)}, status, headers_of(status))
+                return _json({"error": error.told}, status, headers_of(status))
 
         return told
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import math
+import re
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Final
@@ -16,12 +17,13 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from flts_assets.errors import ObjectNotFoundError, RawDataError
+from flts_assets.forecasting.limits import MAX_STEPS
 from flts_assets.recipe import RAW_COLUMNS
 from flts_assets.recipe.columns import TIME_COLUMN
 from flts_assets.serving import schemas
 from flts_assets.serving.answers import UnknownModelError, champion_for
 from flts_assets.serving.champions import Champion, Champions
-from flts_assets.serving.requests import MAX_STEPS, RequestError
+from flts_assets.serving.requests import RequestError
 from flts_assets.serving.tokens import require_token
 from flts_assets.stores.artifacts import Artifacts
 from flts_assets.stores.object_store import DATASET, MODELS, ObjectStore
@@ -129,7 +131,7 @@ def _champion(champions: Champions, station: str, config_hash: str | None) -> Ch
 
 
 def _rows_in(text: str) -> int:
-    if not text.isdecimal() or not 2 <= int(text[:9]) <= MAX_STEPS:
+    if not re.fullmatch("[0-9]{1,5}", text) or not 2 <= int(text) <= MAX_STEPS:
         raise RequestError(
             "rows", "must be a whole number of rows", received=text, allowed=f"2 to {MAX_STEPS}"
         )

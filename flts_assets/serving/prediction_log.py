@@ -2,6 +2,9 @@
 
     request -> add -> [ oldest … newest ] -> thread: a batch every FLUSH_S, or at BATCH_BYTES -> store
 
+A record becomes its line of JSON at once. Were it left to the thread, every batch would take the
+interpreter from the requests for a quarter of a second; compressing and writing let go of it.
+
 A batch leaves memory only once it is stored. While the store fails the same batch is tried again, under
 the same key, and what comes beyond MOST_BYTES is dropped and counted; no request ever waits or fails.
 """
@@ -14,7 +17,7 @@ from collections import deque
 from collections.abc import Sequence
 from itertools import islice, takewhile
 from threading import Condition, Thread
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -23,7 +26,7 @@ from flts_assets.logs import EventLog
 from flts_assets.serving.metrics import Metrics
 from flts_assets.serving.requests import Ask
 from flts_assets.stores.object_store import INFERENCE_LOGS, ObjectStore
-from flts_assets.stores.prediction_records import Answerer, PredictionRecord, to_jsonl
+from flts_assets.stores.prediction_records import Answerer, PredictionRecord, compressed, key_of
 
 __all__ = ["PredictionLog"]
 
@@ -31,10 +34,26 @@ FLUSH_S: Final = 5.0
 BATCH_BYTES: Final = 4_000_000
 BATCH_RECORDS: Final = 10_000
 MOST_BYTES: Final = 24_000_000
+DAY_S: Final = 86_400
 DRAIN_S: Final = 10.0
 """how long a closing service waits for its last records"""
-_RECORD_BYTES: Final = 900
-"""what a record takes beside its numbers"""
+_LINE_BYTES: Final = 200
+"""what a line takes beside its text"""
+
+
+class _Line(NamedTuple):
+    identifier: str
+    asked_at: float
+    text: bytes
+
+    @property
+    def folder(self) -> tuple[str, int]:
+        """Lines of one identifier and day (UTC) may share an object."""
+        return self.identifier, int(self.asked_at // DAY_S)
+
+    @property
+    def size(self) -> int:
+        return _LINE_BYTES + len(self.text)
 
 
 class PredictionLog:
@@ -55,9 +74,9 @@ class PredictionLog:
         self._most = most_bytes
         self._worker = uuid.uuid4().hex[:8]
         self._number = 0
-        self._records: deque[PredictionRecord] = deque()
+        self._lines: deque[_Line] = deque()
         self._size = 0
-        self._tried: list[PredictionRecord] = []
+        self._tried: list[_Line] = []
         self._closing = False
         self._changed = Condition()
         self._thread = Thread(target=self._run, name="prediction-log", daemon=True)
@@ -72,7 +91,7 @@ class PredictionLog:
             self._changed.notify()
         self._thread.join(DRAIN_S)
         with self._changed:
-            left = len(self._records)
+            left = len(self._lines)
         if left:
             self._metrics.predictions_dropped.inc(left)
             self._log.error("predictions_lost", records=left)
@@ -82,13 +101,13 @@ class PredictionLog:
         now = time.time()
         for ask, answer in zip(asks, answers, strict=True):
             record = _record(ask, answer, now, latency_s)
-            size = _size(record)
+            line = _Line(record.by.identifier, now, record.line())
             with self._changed:
-                if self._size + size > self._most:
+                if self._size + line.size > self._most:
                     self._metrics.predictions_dropped.inc()
                     continue
-                self._records.append(record)
-                self._size += size
+                self._lines.append(line)
+                self._size += line.size
                 if self._size >= BATCH_BYTES:
                     self._changed.notify()
 
@@ -108,12 +127,13 @@ class PredictionLog:
 
     def _write_all(self) -> bool:
         """What there is by now, oldest first. False as soon as the store fails."""
-        left = len(self._records)
+        left = len(self._lines)
         while left > 0:
             batch = self._tried = self._tried or self._oldest()
-            key = batch[0].key(self._worker, self._number)
+            first = batch[0]
+            key = key_of(first.identifier, first.asked_at, self._worker, self._number)
             try:
-                self._store.create(INFERENCE_LOGS, key, to_jsonl(batch))
+                self._store.create(INFERENCE_LOGS, key, compressed([one.text for one in batch]))
             except ObjectExistsError:
                 pass  # the try before this one arrived, although it said it failed
             except Exception as error:  # each kind of store raises its own
@@ -123,15 +143,15 @@ class PredictionLog:
             self._tried = []
             left -= len(batch)
             with self._changed:
-                for record in batch:
-                    self._records.popleft()
-                    self._size -= _size(record)
+                for line in batch:
+                    self._lines.popleft()
+                    self._size -= line.size
             self._metrics.predictions_written.inc(len(batch))
         return True
 
-    def _oldest(self) -> list[PredictionRecord]:
+    def _oldest(self) -> list[_Line]:
         with self._changed:
-            some = list(islice(self._records, BATCH_RECORDS))
+            some = list(islice(self._lines, BATCH_RECORDS))
         return list(takewhile(lambda one: one.folder == some[0].folder, some))
 
 
@@ -149,14 +169,9 @@ def _record(ask: Ask, answer: dict[str, Any], now: float, latency_s: float) -> P
             answer["station"],
         ),
         last_time=series.times[-1],
-        last_row=series.values[-1].copy(),  # a view would keep the whole request
-        times=series.times_ahead(len(steps)),
+        last_row=series.values[-1],
+        times=ask.times,
         columns=tuple(columns),
         values=np.array([[step[name] for name in columns] for step in steps]),
         latency_s=latency_s,
     )
-
-
-def _size(record: PredictionRecord) -> int:
-    arrays = (record.last_row, record.times, record.values)
-    return _RECORD_BYTES + sum(array.nbytes for array in arrays)

@@ -9,16 +9,19 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
 import orjson
 
+from flts_assets.forecasting.limits import MAX_STEPS
 from flts_assets.recipe import RAW_COLUMNS
 from flts_assets.serving.request_error import RequestError, check_known
 from flts_assets.serving.series import Series, series_of
 
 __all__ = [
-    "MAX_STEPS",
     "Ask",
     "RequestError",
     "Series",
@@ -31,8 +34,9 @@ __all__ = [
     "shares_in",
 ]
 
-MAX_STEPS: Final = 10_000
 MAX_BATCH: Final = 1_000
+MAX_BATCH_STEPS: Final = 100_000
+"""of all series together: they are answered at once, from memory"""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,11 @@ class Ask:
     levels: tuple[float, ...]
     station: str | None
     config_hash: str | None
+
+    @cached_property
+    def times(self) -> npt.NDArray[np.datetime64]:
+        """When the forecasts are for: [steps]."""
+        return self.series.times_ahead(self.steps)
 
 
 def json_in(body: bytes) -> object:
@@ -69,7 +78,16 @@ def asks_in(body: object) -> tuple[list[Ask], bool]:
         raise RequestError(
             "batch", "must be a list of requests", received=batch, allowed=f"1 to {MAX_BATCH}"
         )
-    return [asked(one, f"batch[{place}].") for place, one in enumerate(batch)], True
+    asks = [asked(one, f"batch[{place}].") for place, one in enumerate(batch)]
+    steps = sum(ask.steps for ask in asks)
+    if steps > MAX_BATCH_STEPS:
+        raise RequestError(
+            "batch",
+            "asks for too many steps, all series together",
+            received=steps,
+            allowed=f"at most {MAX_BATCH_STEPS}",
+        )
+    return asks, True
 
 
 def asked(body: object, where: str = "") -> Ask:

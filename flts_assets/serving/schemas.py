@@ -6,9 +6,10 @@ from typing import Any, Final
 
 from fastapi import Response
 
+from flts_assets.forecasting.limits import LARGEST, MAX_STEPS
 from flts_assets.recipe import RAW_COLUMNS
-from flts_assets.serving.requests import MAX_BATCH, MAX_STEPS
-from flts_assets.serving.series import LARGEST, TIME
+from flts_assets.serving.requests import MAX_BATCH, MAX_BATCH_STEPS
+from flts_assets.serving.series import TIME
 
 __all__ = [
     "DOWNLOAD",
@@ -69,7 +70,15 @@ _ASK: Final[Schema] = {
 }
 _BATCH: Final[Schema] = {
     "type": "object",
-    "properties": {"batch": {"type": "array", "items": _ASK, "minItems": 1, "maxItems": MAX_BATCH}},
+    "properties": {
+        "batch": {
+            "type": "array",
+            "items": _ASK,
+            "minItems": 1,
+            "maxItems": MAX_BATCH,
+            "description": f"at most {MAX_BATCH_STEPS} steps, all together",
+        }
+    },
     "required": ["batch"],
     "additionalProperties": False,
 }

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from flts_assets.forecasting.limits import LARGEST
 from flts_assets.recipe import RAW_COLUMNS
 from flts_assets.serving.request_error import RequestError, check_known
 
-__all__ = ["LARGEST", "TIME", "Series", "series_of"]
+__all__ = ["EARLIEST", "LATEST", "TIME", "Series", "series_of"]
 
-LARGEST: Final = 1e15
-"""Far above any measurement, far below where scaled numbers overflow."""
-
-_EARLIEST: Final = np.datetime64("1900-01-01", "us")
-_LATEST: Final = np.datetime64("2200-01-01", "us")
+EARLIEST: Final = np.datetime64("1900-01-01", "us")
+LATEST: Final = np.datetime64("2200-01-01", "us")
+_LATEST_NS: Final = int(LATEST.astype("datetime64[ns]").astype(np.int64))
 TIME: Final = re.compile(
-    r"\d{4}-\d\d-\d\d(?:[ T]\d\d(?::\d\d(?::\d\d(?:\.\d{1,9})?)?)?)?", re.ASCII
+    r"\d{4}-\d\d-\d\d(?:[ T]\d\d(?::\d\d(?::\d\d(?:\.\d{1,6})?)?)?)?", re.ASCII
 )
-"""Stricter than numpy, which takes `now`, and moves zoned times to UTC."""
+"""Stricter than numpy, which takes `now`, moves zoned times to UTC, and drops a seventh digit."""
+_TIMES: Final = re.compile(rf"{TIME.pattern}(?:\n{TIME.pattern})*", re.ASCII)
+_NUMBERS: Final = frozenset((float, int))
 
 
 @dataclass(frozen=True)
@@ -35,16 +39,21 @@ class Series:
     times: npt.NDArray[np.datetime64]
     """nanoseconds [R]"""
 
+    @cached_property
+    def step_ns(self) -> int:
+        """Of the grid."""
+        last, end = self.times.view(np.int64)[-2:].tolist()
+        return int(end - last)
+
     def times_ahead(self, steps: int) -> npt.NDArray[np.datetime64]:
         """When the forecasts are for: [steps]."""
-        step = self.times[-1] - self.times[-2]
-        ahead: npt.NDArray[np.datetime64] = self.times[-1] + np.arange(1, steps + 1) * step
+        steps_ns = np.arange(1, steps + 1) * self.step_ns
+        ahead: npt.NDArray[np.datetime64] = self.times[-1] + steps_ns.view("timedelta64[ns]")
         return ahead
 
     def most_steps(self) -> int:
         """How many steps ahead are still before the year 2200."""
-        step = self.times[-1] - self.times[-2]
-        return int((_LATEST - self.times[-1]) // step)
+        return (_LATEST_NS - int(self.times.view(np.int64)[-1])) // self.step_ns
 
 
 def series_of(data: object, index: str, where: str = "data") -> Series:
@@ -59,28 +68,29 @@ def series_of(data: object, index: str, where: str = "data") -> Series:
             allowed="{name: [value, …], …} or [{…}, …]",
         )
     wanted = (index, *RAW_COLUMNS)
+    _check_columns(data, wanted, where)
+    times = _times(data[index], f"{where}.{index}")
+    return Series(_values([data[name] for name in RAW_COLUMNS], where), times)
+
+
+def _check_columns(data: Mapping[str, Any], wanted: Sequence[str], where: str) -> None:
     for name in wanted:
         if name not in data:
             raise RequestError(f"{where}.{name}", "column is missing", allowed=", ".join(wanted))
-    for name in data:
-        if name not in wanted:
-            raise RequestError(f"{where}.{name}", "unknown column", allowed=", ".join(wanted))
-    columns = [data[name] for name in wanted]
-    for name, column in zip(wanted, columns, strict=True):
-        if not isinstance(column, list):
-            raise RequestError(f"{where}.{name}", "must be a list", received=column)
-        if len(column) != len(columns[0]):
+    if len(data) != len(wanted):
+        name = next(name for name in data if name not in wanted)
+        raise RequestError(f"{where}.{name}", "unknown column", allowed=", ".join(wanted))
+    index = wanted[0]
+    for name in wanted:
+        if not isinstance(data[name], list):
+            raise RequestError(f"{where}.{name}", "must be a list", received=data[name])
+        if len(data[name]) != len(data[index]):
             raise RequestError(
                 f"{where}.{name}",
                 "columns differ in length",
-                received=len(column),
-                allowed=f"{len(columns[0])}, as {index} has",
+                received=len(data[name]),
+                allowed=f"{len(data[index])}, as {index} has",
             )
-    times = _times(columns[0], f"{where}.{index}")
-    values = np.empty((len(times), len(RAW_COLUMNS)))
-    for place, (name, column) in enumerate(zip(RAW_COLUMNS, columns[1:], strict=True)):
-        values[:, place] = _numbers(column, f"{where}.{name}")
-    return Series(values, times)
 
 
 def _columns_of_records(records: list[Any], index: str, where: str) -> dict[str, list[Any]]:
@@ -100,22 +110,24 @@ def _columns_of_records(records: list[Any], index: str, where: str) -> dict[str,
     return columns
 
 
-def _numbers(column: list[Any], where: str) -> npt.NDArray[np.float64]:
-    if set(map(type, column)) <= {float, int}:
-        try:
-            numbers = np.array(column, dtype=np.float64)
-        except OverflowError:
-            numbers = np.array([np.nan])
-        if ((numbers >= 0) & (numbers <= LARGEST)).all():
-            return numbers
-    for row, value in enumerate(column):
-        if type(value) not in (float, int) or not 0 <= value <= LARGEST:
-            raise RequestError(
-                f"{where}[{row}]",
-                "must be a finite number, not negative",
-                received=value,
-                allowed=f"0 to {LARGEST:g}",
-            )
+def _values(columns: Sequence[list[Any]], where: str) -> npt.NDArray[np.float64]:
+    """[R, 11] of the columns' numbers. All cells are looked at in one go; who is wrong is found after."""
+    if set(map(type, chain.from_iterable(columns))) <= _NUMBERS:
+        with suppress(OverflowError):
+            numbers = np.array(columns, dtype=np.float64)
+            # NaN compares as false.
+            if numbers.min() >= 0 and numbers.max() <= LARGEST:
+                rows: npt.NDArray[np.float64] = numbers.T
+                return rows
+    for name, column in zip(RAW_COLUMNS, columns, strict=True):
+        for row, value in enumerate(column):
+            if type(value) not in _NUMBERS or not 0 <= value <= LARGEST:
+                raise RequestError(
+                    f"{where}.{name}[{row}]",
+                    "must be a finite number, not negative",
+                    received=value,
+                    allowed=f"0 to {LARGEST:g}",
+                )
     raise AssertionError("unreachable")  # pragma: no cover
 
 
@@ -125,15 +137,17 @@ def _times(column: list[Any], where: str) -> npt.NDArray[np.datetime64]:
             where, "two times at least tell the grid", received=len(column), allowed="2 or more"
         )
     times = _moments(column, where)
-    steps = np.diff(times)
-    if steps[0] <= np.timedelta64(0) or (steps != steps[0]).any():
-        row = 1 if steps[0] <= np.timedelta64(0) else int(np.argmax(steps != steps[0])) + 1
+    moments = times.view(np.int64)
+    steps = moments[1:] - moments[:-1]
+    step = int(steps[0])
+    if step <= 0 or (steps != step).any():
+        row = 1 if step <= 0 else int(np.argmax(steps != step)) + 1
         raise RequestError(
             f"{where}[{row}]",
             "times must rise in equal steps",
             received=f"{column[row]} after {column[row - 1]}",
-            allowed=f"a step of {_seconds(steps[0])} as between the first two"
-            if steps[0] > np.timedelta64(0)
+            allowed=f"a step of {step / 1e6:g} s as between the first two"
+            if step > 0
             else "a later time",
         )
     return times.astype("datetime64[ns]")
@@ -141,13 +155,10 @@ def _times(column: list[Any], where: str) -> npt.NDArray[np.datetime64]:
 
 def _moments(column: list[Any], where: str) -> npt.NDArray[np.datetime64]:
     """Microseconds; ISO 8601 without a zone."""
-    if set(map(type, column)) == {str} and all(map(TIME.fullmatch, column)):
-        try:
+    if set(map(type, column)) == {str} and _TIMES.fullmatch("\n".join(column)):
+        with suppress(ValueError):
             times = np.array(column, dtype="datetime64[us]")
-        except ValueError:
-            pass
-        else:
-            if ((times > _EARLIEST) & (times < _LATEST)).all():
+            if times.min() > EARLIEST and times.max() < LATEST:
                 return times
     for row, value in enumerate(column):
         if not isinstance(value, str) or not _is_moment(value):
@@ -155,7 +166,7 @@ def _moments(column: list[Any], where: str) -> npt.NDArray[np.datetime64]:
                 f"{where}[{row}]",
                 "must be a time",
                 received=value,
-                allowed="ISO 8601 without a zone, such as 2018-03-05T15:16:00, 1900 to 2200",
+                allowed="ISO 8601 without a zone, such as 2018-03-05T15:16:00.250000, 1900 to 2200",
             )
     raise AssertionError("unreachable")  # pragma: no cover
 
@@ -167,8 +178,4 @@ def _is_moment(text: str) -> bool:
         moment = np.array([text], dtype="datetime64[us]")[0]
     except ValueError:
         return False
-    return bool(_EARLIEST < moment < _LATEST)
-
-
-def _seconds(step: np.timedelta64) -> str:
-    return f"{step / np.timedelta64(1, 's'):g} s"
+    return bool(EARLIEST < moment < LATEST)

@@ -8,11 +8,12 @@ import os
 from fastapi import FastAPI
 
 from flts_assets.logs import event_log
+from flts_assets.recipe.environment import identifier_from
 from flts_assets.serving.app import create_app
 from flts_assets.serving.champions import Champions
 from flts_assets.serving.settings import ServingSettings
 from flts_assets.settings import Settings
-from flts_assets.stores.directory import DirectoryStore
+from flts_assets.stores.opening import open_store
 
 __all__ = ["app"]
 
@@ -22,11 +23,13 @@ def app() -> FastAPI:
     # Events go to stdout, one JSON object a line; nobody else is told.
     silent = logging.Logger("flts.serving", level=logging.CRITICAL)
     log = event_log(silent)
+    platform = Settings.from_environment()
+    settings = ServingSettings.from_environment()
     champions = Champions(
-        DirectoryStore(Settings.from_environment().home),
-        identifier=os.environ.get("IDENTIFIER"),
-        config_hash=os.environ.get("FLTS_SERVING_CONFIG_HASH"),
+        open_store(platform),
+        identifier=identifier_from(os.environ),
+        config_hash=settings.config_hash,
         threads=1,
         log=log,
     )
-    return create_app(ServingSettings.from_environment(), champions, log)
+    return create_app(settings, champions, log, platform.kafka)

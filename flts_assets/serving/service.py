@@ -39,7 +39,7 @@ class Service:
     async def answers(self, asks: list[Ask], batch: bool = False) -> list[dict[str, Any]]:
         """One response an ask. Raises what `champion_for` and `answer` raise."""
         if batch or asks[0].steps > LONG:
-            async with self.gate.long:
+            async with self.gate.turn(sum(ask.steps for ask in asks)):
                 return await asyncio.to_thread(self._answers, asks, batch)
         return [await self._answer_with_others(asks[0])]
 

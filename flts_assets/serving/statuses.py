@@ -1,22 +1,38 @@
-"""Which HTTP status an error is answered with."""
+"""What a client is told of an error, and with which HTTP status."""
 
 from __future__ import annotations
 
+import json
 from typing import Final
 
-from flts_assets.errors import InvalidKeyError, ObjectExistsError, ObjectNotFoundError, RawDataError
+import orjson
+from starlette.responses import Response
+
+from flts_assets.errors import (
+    FltsError,
+    InvalidKeyError,
+    ObjectExistsError,
+    ObjectNotFoundError,
+    RawDataError,
+)
 from flts_assets.serving.answers import NoChampionError, UnknownModelError
-from flts_assets.serving.limits import BodyTooLargeError, OverloadedError
+from flts_assets.serving.limits import (
+    BodyLateError,
+    BodyTooLargeError,
+    OverloadedError,
+    StoppingError,
+)
 from flts_assets.serving.requests import RequestError
 from flts_assets.serving.tokens import ForbiddenError, UnauthorizedError
 
-__all__ = ["headers_of", "status_of"]
+__all__ = ["headers_of", "status_of", "told"]
 
 _STATUS: Final[dict[type[Exception], int]] = {
     RequestError: 422,
     RawDataError: 422,
     InvalidKeyError: 422,
     BodyTooLargeError: 413,
+    BodyLateError: 408,
     UnauthorizedError: 401,
     ForbiddenError: 403,
     UnknownModelError: 404,
@@ -24,6 +40,7 @@ _STATUS: Final[dict[type[Exception], int]] = {
     ObjectExistsError: 409,
     NoChampionError: 503,
     OverloadedError: 503,
+    StoppingError: 503,
 }
 
 
@@ -37,3 +54,23 @@ def headers_of(status: int) -> dict[str, str]:
     if status == 401:
         return {"WWW-Authenticate": "Bearer"}
     return {"Retry-After": "1"} if status == 503 else {}
+
+
+def told(error: FltsError) -> Response:
+    """What failed, what was received, what is allowed."""
+    status = status_of(error)
+    content = {
+        "status": "ERROR",
+        "error": {
+            "kind": type(error).__name__,
+            "message": error.told,
+            "field": getattr(error, "field", getattr(error, "column", None)),
+            "received": error.received,
+            "allowed": error.allowed,
+        },
+    }
+    try:
+        body = orjson.dumps(content, default=repr)
+    except TypeError:  # half a surrogate pair, which JSON can only escape
+        body = json.dumps(content, default=repr).encode()
+    return Response(body, status, headers_of(status), media_type="application/json")

@@ -11,13 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flts_assets.errors import RawDataError
+from flts_assets.forecasting.limits import LARGEST
 from flts_assets.forecasting.parquet import to_parquet
 from flts_assets.forecasting.raw_frame import parse_raw
 from flts_assets.forecasting.time_grid import check_times
 from flts_assets.recipe import RAW_COLUMNS
 from flts_assets.recipe.columns import TIME_COLUMN
 from flts_assets.serving.request_error import RequestError
-from flts_assets.serving.series import LARGEST, Series
+from flts_assets.serving.series import EARLIEST, LATEST, Series
 from flts_assets.serving.uploads import Upload
 
 __all__ = ["MEDIA_TYPES", "Format", "forecast_file", "format_of", "series_in"]
@@ -63,6 +64,15 @@ def series_in(content: bytes, file: str, kind: Format) -> Series:
     """
     frame = parse_raw(content, file) if kind == "csv" else _parquet_frame(content, file)
     values = frame.to_numpy(dtype=np.float64)
+    first, last = frame.index[[0, -1]].to_numpy()
+    if not EARLIEST < first <= last < LATEST:
+        raise RawDataError(
+            file,
+            "the times are not of our days",
+            column=TIME_COLUMN,
+            received=f"{first} to {last}",
+            allowed="after 1900 and before 2200",
+        )
     faulty = ~((values >= 0) & (values <= LARGEST))
     if faulty.any():
         row, place = np.argwhere(faulty)[0]
@@ -98,7 +108,7 @@ def _parquet_frame(content: bytes, file: str) -> pd.DataFrame:
         columns = {
             name: table[name].cast(pa.float64(), safe=False).to_numpy() for name in RAW_COLUMNS
         }
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise RawDataError(
             file,
             "cannot be read as parquet",

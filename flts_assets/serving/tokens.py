@@ -23,8 +23,8 @@ def require_token(request: Request, token: str | None) -> None:
     """Raises UnauthorizedError unless the request carries the token; None: everybody may ask."""
     if token is None:
         return
-    given = request.headers.get("authorization", "")
-    if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), token.encode()):
         raise UnauthorizedError(
             "the request carries no valid token", allowed="Authorization: Bearer <token>"
         )

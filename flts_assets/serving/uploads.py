@@ -37,13 +37,14 @@ async def upload_of(request: Request, limit: int) -> Upload:
         return Upload(body, "", media_type)
     try:
         form = await MultiPartParser(request.headers, _stream(body)).parse()
-    except MultiPartException as error:
-        raise RequestError("body", f"is not a form: {error.message}", allowed=FORM) from error
+    except (MultiPartException, UnicodeError) as error:
+        raise RequestError("body", f"is not a form: {error}", allowed=FORM) from error
     try:
         for part in form.values():
             if isinstance(part, UploadFile):
                 content = await part.read()
-                return Upload(content, part.filename or "", _plain(part.content_type or ""))
+                name = (part.filename or "").encode(errors="replace").decode()
+                return Upload(content, name, _plain(part.content_type or ""))
     finally:
         await form.close()
     raise RequestError("body", "the form holds no file", allowed="one file")

@@ -11,6 +11,7 @@ one counts. A forced recomputation makes a new attempt current; what an older re
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import platform
 import uuid
@@ -19,14 +20,23 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, BinaryIO, Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from flts_assets.errors import ArtifactError, ObjectChangedError, ObjectNotFoundError
 from flts_assets.stores.object_store import ObjectStore
 
-__all__ = ["Artifacts", "FileRecord", "Manifest", "Outputs", "Place", "new_attempt"]
+__all__ = [
+    "Artifacts",
+    "FileRecord",
+    "Manifest",
+    "Outputs",
+    "Place",
+    "new_attempt",
+    "size_and_sha256",
+]
 
 MANIFEST: Final = "manifest.json"
 _LIBRARIES: Final = (
@@ -120,8 +130,8 @@ class Manifest(_Frozen):
 class Outputs:
     """What a stage computed."""
 
-    files: Mapping[str, bytes]
-    """what later stages read; equal work gives equal bytes"""
+    files: Mapping[str, bytes | Path]
+    """what later stages read, in memory or in a file; equal work gives equal bytes"""
     facts: Mapping[str, Any]
     """JSON values"""
     descriptions: Mapping[str, bytes] = field(default_factory=dict)
@@ -152,10 +162,27 @@ class Artifacts:
         key = place.file_key(attempt, MANIFEST)
         try:
             manifest = _parsed(self._store.get(place.bucket, key), f"{place.bucket}/{key}")
-            self.read_all(manifest)
+            for name in manifest.files:
+                self.open(manifest, name).close()
         except (ObjectNotFoundError, ArtifactError):
             return None
         return manifest
+
+    def described(self, place: Place, attempt: str | None = None) -> Manifest:
+        """The manifest that stands there, its files not looked at. Raises ArtifactError."""
+        try:
+            if attempt is None:
+                current = self._store.get(place.bucket, place.current_key)
+                attempt = str(json.loads(current)["attempt"])
+            key = place.file_key(attempt, MANIFEST)
+            return _parsed(self._store.get(place.bucket, key), f"{place.bucket}/{key}")
+        except ObjectNotFoundError as error:
+            raise ArtifactError(error.what, remedy=_remedy(place)) from error
+        except (ValueError, LookupError, TypeError) as error:
+            raise ArtifactError(
+                f"{place.bucket}/{place.current_key} does not say which attempt counts",
+                remedy=_remedy(place),
+            ) from error
 
     def get(self, place: Place, attempt: str | None = None) -> Manifest:
         """`find`, or `find_attempt`. Raises ArtifactError where nothing complete stands."""
@@ -228,6 +255,11 @@ class Artifacts:
 
     def read(self, manifest: Manifest, name: str) -> bytes:
         """A file's bytes, checked. Raises ArtifactError: unknown, missing, truncated or altered."""
+        with self.open(manifest, name) as file:
+            return file.read()
+
+    def open(self, manifest: Manifest, name: str) -> BinaryIO:
+        """`read`, as a file to read and seek in: its bytes are not held in memory."""
         place = manifest.place
         record = manifest.files.get(name)
         if record is None:
@@ -237,28 +269,43 @@ class Artifacts:
                 allowed=", ".join(manifest.files),
             )
         try:
-            data = self._store.get(place.bucket, record.key)
+            file = self._store.open(place.bucket, record.key)
         except ObjectNotFoundError as error:
             raise ArtifactError(
                 f"{place.bucket}/{record.key} is missing", remedy=_remedy(place)
             ) from error
-        if len(data) != record.size or hashlib.sha256(data).hexdigest() != record.sha256:
+        size, sha256 = size_and_sha256(file)
+        if (size, sha256) != (record.size, record.sha256):
+            file.close()
             raise ArtifactError(
                 f"{place.bucket}/{record.key} is not what its manifest says",
-                received=f"{len(data)} bytes, sha256 {hashlib.sha256(data).hexdigest()}",
+                received=f"{size} bytes, sha256 {sha256}",
                 allowed=f"{record.size} bytes, sha256 {record.sha256}",
                 remedy=_remedy(place),
             )
-        return data
+        file.seek(0)
+        return file
 
     def read_all(self, manifest: Manifest) -> dict[str, bytes]:
         """Every file, checked. Raises ArtifactError."""
         return {name: self.read(manifest, name) for name in manifest.files}
 
-    def _write_file(self, place: Place, key: str, data: bytes, describes: bool) -> FileRecord:
+    def _write_file(
+        self, place: Place, key: str, data: bytes | Path, describes: bool
+    ) -> FileRecord:
         self._store.create(place.bucket, key, data)
-        digest = hashlib.sha256(data).hexdigest()
-        return FileRecord(key=key, size=len(data), sha256=digest, describes=describes)
+        with data.open("rb") if isinstance(data, Path) else io.BytesIO(data) as file:
+            size, sha256 = size_and_sha256(file)
+        return FileRecord(key=key, size=size, sha256=sha256, describes=describes)
+
+
+def size_and_sha256(file: BinaryIO) -> tuple[int, str]:
+    """Of a file from where it stands to its end."""
+    size, digest = 0, hashlib.sha256()
+    while part := file.read(1 << 20):
+        size += len(part)
+        digest.update(part)
+    return size, digest.hexdigest()
 
 
 def _parsed(text: bytes, where: str) -> Manifest:

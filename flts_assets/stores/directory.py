@@ -25,8 +25,10 @@ What the operating system refuses (disk full, no permission) arrives as its own 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -35,6 +37,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from hashlib import sha256
 from pathlib import Path
+from typing import BinaryIO
 
 from flts_assets.errors import (
     InvalidKeyError,
@@ -47,6 +50,7 @@ from flts_assets.stores.object_store import ObjectHead, ObjectStore, validate_bu
 
 __all__ = ["DirectoryStore"]
 
+COPIED_AT_ONCE = 1 << 20
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 _Move = Callable[[Path, Path], None]
 
@@ -66,19 +70,28 @@ class DirectoryStore(ObjectStore):
 
     def get_with_head(self, bucket: str, key: str) -> tuple[bytes, ObjectHead]:
         """Bytes and head of the one file opened. Raises ObjectNotFoundError."""
+        with self.open(bucket, key) as file:
+            return file.read(), _head(bucket, key, os.fstat(file.fileno()))
+
+    def open(self, bucket: str, key: str) -> BinaryIO:
+        """The file itself: a later write puts another in its place. Raises ObjectNotFoundError."""
         path = self._path(bucket, key)
         try:
-            with path.open("rb") as file:
-                return file.read(), _head(bucket, key, os.fstat(file.fileno()))
-        except _ABSENT as error:
+            return path.open("rb")
+        except OSError as error:
+            if not _is_absent(error):
+                raise
             what = f"no object stands under {bucket}/{key}"
-            raise ObjectNotFoundError(what, remedy=f"write it, or drop a file at {path}") from error
+            remedy = "write it, or drop a file into the store's directory"
+            raise ObjectNotFoundError(what, remedy=remedy, local=str(path)) from error
 
     def head(self, bucket: str, key: str) -> ObjectHead | None:
         """The object's head, None where there is none."""
         try:
             status = self._path(bucket, key).stat()
-        except _ABSENT:
+        except OSError as error:
+            if not _is_absent(error):
+                raise
             return None
         return _head(bucket, key, status) if stat.S_ISREG(status.st_mode) else None
 
@@ -87,8 +100,8 @@ class DirectoryStore(ObjectStore):
         with self._lock(bucket, _slot(key)):
             return self._write(bucket, key, data, os.replace)
 
-    def create(self, bucket: str, key: str, data: bytes) -> ObjectHead:
-        """Write only if nothing stands there. Raises ObjectExistsError."""
+    def create(self, bucket: str, key: str, data: bytes | Path) -> ObjectHead:
+        """Write only if nothing stands there; `data` may be a file. Raises ObjectExistsError."""
         try:
             return self.replace_if_unchanged(bucket, key, data, None)
         except ObjectChangedError as error:
@@ -96,7 +109,7 @@ class DirectoryStore(ObjectStore):
             raise ObjectExistsError(what, remedy="read it, or choose another key") from error
 
     def replace_if_unchanged(
-        self, bucket: str, key: str, data: bytes, version: str | None
+        self, bucket: str, key: str, data: bytes | Path, version: str | None
     ) -> ObjectHead:
         """Write only if the version is still this (None: absent). Raises ObjectChangedError."""
         with self._lock(bucket, _slot(key)):
@@ -144,7 +157,7 @@ class DirectoryStore(ObjectStore):
                 elif key.startswith(prefix) and (head := self.head(bucket, key)):
                     yield head
 
-    def _write(self, bucket: str, key: str, data: bytes, move: _Move) -> ObjectHead:
+    def _write(self, bucket: str, key: str, data: bytes | Path, move: _Move) -> ObjectHead:
         """Write a temporary file and `move` it into place. Needs the key's lock."""
         path, slot = self._path(bucket, key), _slot(key)
         temporary = self.root / bucket / ".tmp" / slot
@@ -153,7 +166,11 @@ class DirectoryStore(ObjectStore):
         temporary.unlink(missing_ok=True)
         try:
             with temporary.open("xb") as file:
-                file.write(data)
+                if isinstance(data, Path):
+                    with data.open("rb") as source:
+                        shutil.copyfileobj(source, file, COPIED_AT_ONCE)
+                else:
+                    file.write(data)
                 file.flush()
                 modified_ns = _next_time_ns(self.root / ".locks" / bucket / slot)
                 os.utime(file.fileno(), ns=(modified_ns, modified_ns))
@@ -161,10 +178,11 @@ class DirectoryStore(ObjectStore):
                 status = os.fstat(file.fileno())
             if status.st_mtime_ns != modified_ns:
                 what = "the file system keeps no modification times to the microsecond"
-                raise ObjectStoreError(what, received=str(self.root), remedy="use ext4, xfs, tmpfs")
+                remedy = "use ext4, xfs, tmpfs"
+                raise ObjectStoreError(what, remedy=remedy, local=str(self.root))
             with self._lock(bucket, "tree"):
                 try:
-                    _make_way(path)
+                    _make_way(path, key)
                     move(temporary, path)
                 finally:
                     self._prune(bucket, path.parent)  # empty only if the move failed
@@ -194,6 +212,11 @@ class DirectoryStore(ObjectStore):
             os.close(lock)
 
 
+def _is_absent(error: OSError) -> bool:
+    """Nothing stands there; a symbolic link that leads to itself leads nowhere."""
+    return isinstance(error, _ABSENT) or error.errno == errno.ELOOP
+
+
 def _slot(key: str) -> str:
     return sha256(validate_key(key).encode()).hexdigest()[:2]
 
@@ -214,7 +237,7 @@ def _head(bucket: str, key: str, status: os.stat_result) -> ObjectHead:
     return ObjectHead(bucket, key, status.st_size, version, modified)
 
 
-def _make_way(path: Path) -> None:
+def _make_way(path: Path, key: str) -> None:
     """Make the directory that `path` goes into. Raises InvalidKeyError where keys clash."""
     try:
         _make_directory(path.parent)
@@ -223,8 +246,9 @@ def _make_way(path: Path) -> None:
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         raise InvalidKeyError(
             "a key and a slash cannot begin another key: one would be file and directory at once",
-            received=str(path),
+            received=key,
             remedy="choose another key, or delete the one that stands in the way",
+            local=str(path),
         ) from error
 
 

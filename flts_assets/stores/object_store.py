@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from pathlib import Path
+from typing import BinaryIO, Protocol
 
 from flts_assets.errors import InvalidKeyError
 
@@ -54,6 +55,13 @@ class ObjectStore(Protocol):
         """Bytes and head of one and the same version. Raises ObjectNotFoundError."""
         ...
 
+    def open(self, bucket: str, key: str) -> BinaryIO:
+        """One version's bytes as a file to read and seek in, not held in memory.
+
+        Raises ObjectNotFoundError.
+        """
+        ...
+
     def head(self, bucket: str, key: str) -> ObjectHead | None:
         """The object's head, None where there is none."""
         ...
@@ -62,8 +70,8 @@ class ObjectStore(Protocol):
         """Write, replacing whatever stands there."""
         ...
 
-    def create(self, bucket: str, key: str, data: bytes) -> ObjectHead:
-        """Write only if nothing stands there. Raises ObjectExistsError."""
+    def create(self, bucket: str, key: str, data: bytes | Path) -> ObjectHead:
+        """Write only if nothing stands there; `data` may be a file. Raises ObjectExistsError."""
         ...
 
     def replace_if_unchanged(

@@ -11,15 +11,14 @@ the one before it, so history is a chain from the pointer back: a record that ne
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from flts_assets.errors import ObjectChangedError, ObjectNotFoundError, PromotionError
 from flts_assets.stores.artifacts import Place
 from flts_assets.stores.object_store import MODEL_PROMOTION, ObjectStore
 
-__all__ = ["GLOBAL", "Pointer", "Promotion"]
+__all__ = ["GLOBAL", "Pointer", "Promotion", "champions_of", "pointers_of", "told_promotions"]
 
 GLOBAL = "global"
 
@@ -35,7 +34,7 @@ class Promotion(BaseModel):
     model_uri: str
     """MLflow: runs:/<run_id>/<model_type>"""
     score: float
-    timestamp: datetime
+    timestamp: AwareDatetime
 
     identifier: str
     experiment: str
@@ -58,6 +57,55 @@ class Promotion(BaseModel):
     actor: str
     previous: str | None = None
     """key of the promotion before this one"""
+    restores: str | None = None
+    """a rollback: key of the promotion that it puts back"""
+    overrides: str | None = None
+    """a person's decision: identity of the leaderboard whose own choice it overrides"""
+
+    @property
+    def by_hand(self) -> bool:
+        """A person decided it, at a terminal or through a job."""
+        return self.overrides is not None
+
+    @property
+    def registered_name(self) -> str:
+        """What MLflow's registry calls the champion of this pointer; its alias mirrors the pointer."""
+        owner = "" if self.identifier == GLOBAL else f"{self.identifier}."
+        return f"{owner}{self.recipe}-{self.config_hash[:8]}"
+
+
+def told_promotions(store: ObjectStore, under: str = "") -> Iterator[tuple[Pointer, str]]:
+    """Every object that tells of a promotion, in the order of their keys: whose it is, and its key.
+
+    That is `pointer.key`, or a record of its history. Other objects of the bucket are passed over:
+    tables, reports, and what somebody laid there. `under`: only keys that begin so.
+    """
+    for head in store.list(MODEL_PROMOTION, under):
+        match head.key.split("/"):
+            case [identifier, config_hash, "current.json"] | [
+                identifier,
+                config_hash,
+                "history",
+                _,
+            ]:
+                yield Pointer(store, config_hash, identifier), head.key
+
+
+def champions_of(store: ObjectStore, identifier: str | None) -> Iterator[Promotion]:
+    """The champion behind each of an identifier's pointers, in the order of their config hashes."""
+    for pointer, key in told_promotions(store, f"{identifier or GLOBAL}/"):
+        if key == pointer.key and (found := pointer.read()) is not None:
+            yield found[0]
+
+
+def pointers_of(store: ObjectStore, identifier: str | None) -> dict[str, str]:
+    """Config hash -> version of each of an identifier's pointers. Other objects are no pointers."""
+    found = {}
+    for head in store.list(MODEL_PROMOTION, f"{identifier or GLOBAL}/"):
+        _, config_hash, *rest = head.key.split("/")
+        if rest == ["current.json"]:
+            found[config_hash] = head.version
+    return found
 
 
 class Pointer:
@@ -65,6 +113,7 @@ class Pointer:
 
     def __init__(self, store: ObjectStore, config_hash: str, identifier: str | None) -> None:
         self._store = store
+        self.config_hash = config_hash
         self._folder = f"{identifier or GLOBAL}/{config_hash}"
 
     @property
@@ -102,8 +151,19 @@ class Pointer:
             yield promotion
             if promotion.previous is None:
                 return
-            data = self._store.get(MODEL_PROMOTION, promotion.previous)
-            promotion = self._parsed(data, promotion.previous)
+            promotion = self.recorded(promotion.previous)
+
+    def recorded(self, key: str) -> Promotion:
+        """The promotion recorded under this key."""
+        return self._parsed(self._store.get(MODEL_PROMOTION, key), key)
+
+    def records(self) -> dict[str, Promotion]:
+        """Every record of the history by its key, oldest first; some may never have become champion."""
+        heads = self._store.list(MODEL_PROMOTION, f"{self._folder}/history/")
+        return {
+            head.key: self._parsed(self._store.get(MODEL_PROMOTION, head.key), head.key)
+            for head in heads
+        }
 
     def key_of(self, champion: Promotion | None) -> str | None:
         """What the next promotion names as `previous`."""
@@ -118,5 +178,6 @@ class Pointer:
             return Promotion.model_validate_json(data)
         except ValidationError as error:
             raise PromotionError(
-                f"{MODEL_PROMOTION}/{key} is no promotion record: {error}"
+                f"{MODEL_PROMOTION}/{key} is no promotion record: {error}",
+                remedy="repair it: nobody can tell what it names",
             ) from error

@@ -17,13 +17,15 @@ Day and time are those of the first record in the object (UTC). One line is one 
 from __future__ import annotations
 
 import gzip
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import date, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 
 from flts_assets.recipe import RAW_COLUMNS
 from flts_assets.stores.object_store import INFERENCE_LOGS, ObjectStore
@@ -35,11 +37,16 @@ __all__ = [
     "LOGGED_COLUMNS",
     "Answerer",
     "PredictionRecord",
+    "answered_since",
+    "compressed",
+    "delete_old",
+    "key_of",
     "read_records",
     "record_keys",
     "to_jsonl",
 ]
 
+_DATED: Final = re.compile(r"[^/]+/\d{4}-\d\d-\d\d/[^/]+\.jsonl\.gz", re.ASCII)
 _WHO: Final = ("identifier", "run_id", "config_hash", "model_type", "station")
 LOGGED_COLUMNS: Final = (
     *("asked_at", *_WHO, "last_time", *RAW_COLUMNS),
@@ -76,53 +83,52 @@ class PredictionRecord:
     """raw units [S, C]"""
     latency_s: float
 
-    @property
-    def folder(self) -> str:
-        """Records of one folder may share an object."""
-        return f"{self.by.identifier}/{self._moment:%Y-%m-%d}"
-
     def key(self, worker: str, number: int) -> str:
         """Of the object that begins with this record."""
-        return f"{self.folder}/{self._moment:%H%M%S.%f}-{worker}-{number}.jsonl.gz"
+        return key_of(self.by.identifier, self.asked_at, worker, number)
 
-    @property
-    def _moment(self) -> datetime:
-        return datetime.fromtimestamp(self.asked_at, timezone.utc)
+    def line(self) -> bytes:
+        """JSON, and the end of the line."""
+        return orjson.dumps(
+            {
+                "asked_at": self.asked_at,
+                **vars(self.by),
+                "last_time": self.last_time,
+                **dict(zip(RAW_COLUMNS, self.last_row.tolist(), strict=True)),
+                "times": self.times,
+                "columns": self.columns,
+                "values": self.values.ravel(),
+                "latency_s": self.latency_s,
+            },
+            option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE,
+        )
+
+
+def key_of(identifier: str, asked_at: float, worker: str, number: int) -> str:
+    """Of the object that begins with a record of this moment, seconds since 1970."""
+    moment = datetime.fromtimestamp(asked_at, timezone.utc)
+    return f"{identifier}/{moment:%Y-%m-%d}/{moment:%H%M%S.%f}-{worker}-{number}.jsonl.gz"
 
 
 def to_jsonl(records: Sequence[PredictionRecord]) -> bytes:
     """The bytes of one object: a JSON object a line, compressed. (pyarrow would double the service.)"""
-    import orjson
+    return compressed([one.line() for one in records])
 
-    lines = [
-        orjson.dumps(
-            {
-                "asked_at": one.asked_at,
-                **vars(one.by),
-                "last_time": one.last_time,
-                **dict(zip(RAW_COLUMNS, one.last_row.tolist(), strict=True)),
-                "times": one.times,
-                "columns": one.columns,
-                "values": one.values.ravel(),
-                "latency_s": one.latency_s,
-            },
-            option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE,
-        )
-        for one in records
-    ]
+
+def compressed(lines: Sequence[bytes]) -> bytes:
+    """The bytes of one object that holds these lines."""
     return gzip.compress(b"".join(lines), compresslevel=1)
 
 
 def record_keys(store: ObjectStore, identifier: str, days: int) -> list[str]:
     """Objects of the newest so many days that have any, in the order of time."""
-    keys = [head.key for head in store.list(INFERENCE_LOGS, f"{identifier}/")]
+    keys = _keys(store, identifier)
     newest = sorted({_day(key) for key in keys})[-days:]
     return [key for key in keys if _day(key) in newest]
 
 
 def read_records(store: ObjectStore, keys: Sequence[str], config_hash: str) -> pd.DataFrame:
     """Rows of one config hash in these objects, columns LOGGED_COLUMNS; maybe none."""
-    import orjson
     import pandas as pd
 
     lines = (
@@ -139,6 +145,43 @@ def read_records(store: ObjectStore, keys: Sequence[str], config_hash: str) -> p
     rows["times"] = [np.array(one, dtype="datetime64[ns]") for one in rows["times"]]
     rows["values"] = [np.array(one, dtype=np.float64) for one in rows["values"]]
     return rows
+
+
+def delete_old(store: ObjectStore, days: int, today: date, *, dry_run: bool) -> list[str]:
+    """Keys of all objects of days (UTC) more than so many before `today`, the oldest first.
+
+    `dry_run`: they are only told. What is not of a day is left alone. Can be repeated after a failure.
+    """
+    first_kept = f"{today - timedelta(days=days):%Y-%m-%d}"
+    old = sorted(
+        (
+            head.key
+            for head in store.list(INFERENCE_LOGS)
+            if _DATED.fullmatch(head.key) and _day(head.key) < first_kept
+        ),
+        key=_day,
+    )
+    if not dry_run:
+        for key in old:
+            store.delete(INFERENCE_LOGS, key)
+    return old
+
+
+def answered_since(store: ObjectStore, identifier: str, since: datetime) -> set[str]:
+    """Config hashes of the champions that answered in objects begun at `since` (UTC) or later."""
+    begun = f"{since:%Y-%m-%d/%H%M%S.%f}"
+    return {
+        orjson.loads(line)["config_hash"]
+        for key in _keys(store, identifier)
+        if key.removeprefix(f"{identifier}/") >= begun
+        for line in gzip.decompress(store.get(INFERENCE_LOGS, key)).splitlines()
+    }
+
+
+def _keys(store: ObjectStore, identifier: str) -> list[str]:
+    """In the order of time; what else lies there was not written by a service."""
+    heads = store.list(INFERENCE_LOGS, f"{identifier}/")
+    return [head.key for head in heads if _DATED.fullmatch(head.key)]
 
 
 def _day(key: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -12,9 +14,12 @@ from flts_assets.errors import (
     UnknownRecipeError,
 )
 from flts_assets.recipe import Recipe, parse_recipe
+from flts_assets.recipe.files import validated
 from flts_assets.stores.object_store import RECIPES, ObjectStore
 
 __all__ = ["RecipeRegistry"]
+
+_RECORD = re.compile(r"[0-9a-f]{64}\.json")
 
 
 class RecipeRegistry:
@@ -40,7 +45,7 @@ class RecipeRegistry:
                 received=config_hash,
                 remedy="register it: flts recipe add FILE (flts recipe list shows what is known)",
             ) from error
-        recipe = parse_recipe(text, source=f"{RECIPES}/{key}")
+        recipe = _parsed(text, f"{RECIPES}/{key}")
         if recipe.config_hash != config_hash:
             raise RecipeError(
                 f"{RECIPES}/{key} was altered: its content hashes to {recipe.config_hash}",
@@ -48,7 +53,22 @@ class RecipeRegistry:
             )
         return recipe
 
+    def hashes(self) -> Iterator[str]:
+        """All registered config hashes, in order; nothing is read. Other objects are no records."""
+        for head in self._store.list(RECIPES):
+            if _RECORD.fullmatch(head.key):
+                yield head.key.removesuffix(".json")
+
     def list(self) -> Iterator[Recipe]:
         """All registered recipes, in the order of their hashes."""
-        for head in self._store.list(RECIPES):
-            yield self.get(head.key.removesuffix(".json"))
+        for config_hash in self.hashes():
+            yield self.get(config_hash)
+
+
+def _parsed(text: str, source: str) -> Recipe:
+    """Records are JSON, read fifty times faster as such; of what is none, YAML tells the fault."""
+    try:
+        content = json.loads(text)
+    except ValueError:
+        return parse_recipe(text, source=source)
+    return validated(content, source)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +20,15 @@ from flts_assets.recipe import RAW_COLUMNS
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["DAGSTER_RUN_TAG", "FINGERPRINT_TAG", "Tracking", "TrackingRun", "experiment_of"]
+__all__ = [
+    "DAGSTER_RUN_TAG",
+    "FINGERPRINT_TAG",
+    "EndedRun",
+    "Tracking",
+    "TrackingRun",
+    "experiment_of",
+    "translated",
+]
 
 FINGERPRINT_TAG: Final = "flts.fingerprint"
 CONFIG_HASH_TAG: Final = "flts.config_hash"
@@ -39,6 +48,16 @@ def experiment_of(model_type: str) -> str:
 
 
 @dataclass(frozen=True)
+class EndedRun:
+    """An MLflow run that has ended."""
+
+    run_id: str
+    status: str
+    attempt: str | None
+    """whose training it tells of, if the model was saved"""
+
+
+@dataclass(frozen=True)
 class TrackingRun:
     """An MLflow run under way. Every method raises TrackingError where MLflow refuses."""
 
@@ -47,12 +66,12 @@ class TrackingRun:
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """All at once, at one step."""
-        with _translated():
+        with translated():
             self.client.log_batch(self.run_id, metrics=_metrics(metrics, step))
 
     def log_files(self, folder: str, files: Mapping[str, bytes]) -> None:
         """Put files (name -> bytes) under the artifact folder."""
-        with TemporaryDirectory() as temporary, _translated():
+        with TemporaryDirectory() as temporary, translated():
             for name, data in files.items():
                 (Path(temporary) / name).write_bytes(data)
             self.client.log_artifacts(self.run_id, temporary, folder)
@@ -64,13 +83,13 @@ class TrackingRun:
     def set_tags(self, tags: Mapping[str, str]) -> None:
         from mlflow.entities import RunTag
 
-        with _translated():
+        with translated():
             self.client.log_batch(
                 self.run_id, tags=[RunTag(name, value) for name, value in tags.items()]
             )
 
     def end(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
-        with _translated():
+        with translated():
             self.client.set_terminated(self.run_id, status=status)
 
 
@@ -81,30 +100,31 @@ class Tracking:
     first uses would run the migrations at the same time and leave it broken.
     """
 
-    def __init__(self, uri: str, artifact_root: Path, lock_folder: Path) -> None:
+    def __init__(self, uri: str, artifact_root: Path, home: Path) -> None:
         self.uri = uri
         self._artifact_root = artifact_root
-        self._lock = lock_folder / "mlflow.lock"
+        self._home = home
+        self._lock = home / "mlflow.lock"
 
     @cached_property
     def client(self) -> MlflowClient:
         """Raises TrackingError if the store cannot be opened."""
         from mlflow import MlflowClient
 
-        with _translated(f"the MLflow store at {self.uri} cannot be opened"):
-            if self.uri.startswith("sqlite:"):
-                self._open_database()
+        with translated(f"the MLflow store at {self.uri} cannot be opened"):
+            if self._database is not None:
+                self._open_database(self._database)
             return MlflowClient(self.uri)
 
     def prepare(self) -> None:
         """Create and migrate the store if that was never done."""
-        with _translated():
+        with translated():
             for name in EXPERIMENTS:
                 self._experiment_id(name)
 
     def find_finished(self, fingerprint: str, attempt: str) -> str | None:
         """The id of the finished run of this very training, if there is one."""
-        with _translated():
+        with translated():
             runs = self.client.search_runs(
                 [self._experiment_id(name) for name in MODEL_EXPERIMENTS],
                 f"tags.`{FINGERPRINT_TAG}` = '{fingerprint}' and tags.`{ATTEMPT_TAG}` = '{attempt}'"
@@ -119,7 +139,7 @@ class Tracking:
         """A new run, RUNNING and named like the model. Whoever starts it ends it."""
         from mlflow.entities import Param
 
-        with _translated():
+        with translated():
             client = self.client
             experiment_id = self._experiment_id(experiment_of(model_type))
             run = client.create_run(experiment_id, run_name=model_type, tags=dict(tags))
@@ -143,7 +163,7 @@ class Tracking:
 
         Both are made where they are missing; nothing happens where it stands there already.
         """
-        with _translated():
+        with translated():
             client = self.client
             registered = client.search_registered_models(f"name = '{name}'")
             if not registered:
@@ -168,15 +188,51 @@ class Tracking:
                 closed.append(run_id)
         return closed
 
-    def running(self) -> dict[str, str | None]:
-        """Ids of the runs that are RUNNING, and the Dagster run each belongs to."""
-        with _translated():
+    def end_of_step(self, dagster_run: str, asset: str) -> None:
+        """End what a step of this Dagster run, now dead, left RUNNING."""
+        of_step = f"tags.`{DAGSTER_RUN_TAG}` = '{dagster_run}' and tags.`{ASSET_TAG}` = '{asset}'"
+        for run_id in self.running(of_step):
+            TrackingRun(run_id, self.client).end("KILLED")
+
+    def running(self, which: str = "") -> dict[str, str | None]:
+        """Ids of the runs that are RUNNING, and the Dagster run each belongs to.
+
+        `which`: a filter in MLflow's search syntax.
+        """
+        with translated():
             found = self.client.search_runs(
                 [self._experiment_id(name) for name in EXPERIMENTS],
-                "attributes.status = 'RUNNING'",
+                " and ".join(["attributes.status = 'RUNNING'", *([which] if which else [])]),
                 max_results=1000,
             )
         return {run.info.run_id: run.data.tags.get(DAGSTER_RUN_TAG) for run in found}
+
+    def ended(self, before: datetime) -> list[EndedRun]:
+        """The runs of ours, started by a Dagster run, that ended before this moment."""
+        found: list[EndedRun] = []
+        token = None
+        with translated():
+            experiments = [self._experiment_id(name) for name in EXPERIMENTS]
+            while True:
+                page = self.client.search_runs(
+                    experiments,
+                    f"attributes.end_time < {int(before.timestamp() * 1000)}",
+                    page_token=token,
+                )
+                found += [
+                    EndedRun(run.info.run_id, run.info.status, run.data.tags.get(ATTEMPT_TAG))
+                    for run in page
+                    if DAGSTER_RUN_TAG in run.data.tags
+                    and run.info.status in ("FINISHED", "FAILED", "KILLED")
+                ]
+                token = page.token
+                if not token:
+                    return found
+
+    def delete(self, run_id: str) -> None:
+        """Mark it deleted; `mlflow gc` removes it and its files for good."""
+        with translated():
+            self.client.delete_run(run_id)
 
     def _experiment_id(self, name: str) -> str:
         from mlflow.exceptions import MlflowException
@@ -184,7 +240,7 @@ class Tracking:
         found = self.client.get_experiment_by_name(name)
         if found is not None:
             return str(found.experiment_id)
-        location = (self._artifact_root / name).as_uri() if self._keeps_artifacts_here else None
+        location = (self._artifact_root / name).as_uri() if self._database else None
         try:
             return str(self.client.create_experiment(name, artifact_location=location))
         except MlflowException:  # somebody else created it in between
@@ -194,16 +250,25 @@ class Tracking:
             return str(found.experiment_id)
 
     @property
-    def _keeps_artifacts_here(self) -> bool:
-        return self.uri.startswith("sqlite:")
+    def is_own(self) -> bool:
+        """A database of this deployment: not a server, nor a file elsewhere, which others may use too."""
+        return self._database is not None and self._database.resolve().is_relative_to(
+            self._home.resolve()
+        )
 
-    def _open_database(self) -> None:
+    @property
+    def _database(self) -> Path | None:
+        """The file of a SQLite store."""
+        if not self.uri.startswith("sqlite:"):
+            return None
+        return Path(self.uri.removeprefix("sqlite:///"))
+
+    def _open_database(self, database: Path) -> None:
         from filelock import FileLock
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
         self._lock.parent.mkdir(parents=True, exist_ok=True)
         self._artifact_root.mkdir(parents=True, exist_ok=True)
-        database = Path(self.uri.removeprefix("sqlite:///"))
         with FileLock(self._lock):
             if database.exists():
                 return
@@ -221,7 +286,7 @@ class Tracking:
 
 
 @contextmanager
-def _translated(what: str = "MLflow refused or went away") -> Iterator[None]:
+def translated(what: str = "MLflow refused or went away") -> Iterator[None]:
     """MLflow's own and its transport's errors as one TrackingError."""
     from mlflow.exceptions import MlflowException
     from requests import RequestException

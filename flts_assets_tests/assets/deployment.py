@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from flts_assets.recipe import Recipe
 from flts_assets.settings import PROJECT, Settings
 from flts_assets.stores.artifacts import Manifest
 from flts_assets.stores.object_store import BUCKETS, DATASET
+from flts_assets.stores.opening import prepare_store
+from flts_assets_tests.servers.environment import OWN_VARIABLES
 
 SAMPLE50 = PROJECT / "recipes" / "sample50.yaml"
 
@@ -71,14 +73,17 @@ class Deployment:
     home: Path
     in_memory: bool = False
     """Dagster's part of it, for runs that nobody asks about afterwards"""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """of the environment, such as those that lead to servers"""
 
     @contextmanager
     def environment(self) -> Iterator[None]:
         """os.environ that leads here. MLflow writes into it too: all is put back at the end."""
         with mock.patch.dict(os.environ):
-            for name in ("DAGSTER_HOME", "MLFLOW_TRACKING_URI", "FORCE_REPROCESS", "IDENTIFIER"):
+            for name in OWN_VARIABLES:
                 os.environ.pop(name, None)
             os.environ["FLTS_HOME"] = str(self.home)
+            os.environ.update(self.variables)
             os.environ.update(Settings.from_environment().exported())
             yield
 
@@ -87,6 +92,7 @@ class Deployment:
         with self.environment():
             platform = Platform()
             assert platform.settings.home == self.home
+            prepare_store(platform.store)  # opened while the environment leads to it
         return platform
 
     @cached_property

@@ -28,7 +28,7 @@ HASH = "8999be31be63d86d0bfcd155ea74a56b6192a9dfa2490f077d019571a6deed1f"
 FULL_HASH = "6ce79cfae0029f0499e5ca7a14f996ee0fe8c7d4f2a4bbf2fe78d3ae6b155ea9"
 STAGES = (
     *("raw_data", "processed_data", "gru_model", "lstm_model", "prophet_model"),
-    *("leaderboard", "promoted_model"),
+    *("leaderboard", "promoted_model", "verification_report"),
 )
 READ_BY_FLTS = re.compile(
     "(FLTS|DAGSTER|MLFLOW|SAMPLE)_|FORCE_REPROCESS|IDENTIFIER|EXTRA_HASH_SALT|EXPECTED_MODEL_TYPES"
@@ -99,6 +99,22 @@ def test_recipe_is_added_listed_and_shown_and_becomes_a_partition(tmp_path: Path
     assert load_recipe(again) == load_recipe(SAMPLE50)
     with Deployment(tmp_path).instance as instance:
         assert list(instance.get_dynamic_partitions("config_hash")) == [HASH]
+
+
+def test_altered_record_of_another_recipe_is_told_and_stands_in_nobodys_way(
+    tmp_path: Path,
+) -> None:
+    output_of(tmp_path, "recipe", "add", "recipes/sample50.yaml")
+    altered = tmp_path / "recipes" / f"{'0' * 64}.json"
+    altered.write_text("{}")
+    assert output_of(tmp_path, "recipe", "hash", HASH) == f"{HASH}\n"
+    for arguments in (("recipe", "list"), ("recipe", "show", HASH[:10])):
+        done = flts(tmp_path, *arguments)
+        assert (done.returncode, HASH in done.stdout) == (0, True)
+        assert done.stderr.startswith("flts: passed over: recipes/000")
+        assert done.stderr.count("\n") == 1
+    assert_one_clear_line(flts(tmp_path, "recipe", "hash", "0" * 64), "recipes/000", "not a valid")
+    assert_one_clear_line(flts(tmp_path, "history", "f" * 64), "no recipe is registered")
 
 
 @pytest.mark.parametrize(
@@ -250,6 +266,30 @@ def test_second_run_says_of_every_stage_that_it_is_unchanged(ran: tuple[Path, st
 
 
 @pytest.mark.slow
+def test_report_is_printed_as_markdown_and_written_as_a_page(
+    ran: tuple[Path, str], tmp_path: Path
+) -> None:
+    home, _ = ran
+    printed = output_of(home, "report", HASH[:12])
+    assert printed.startswith(f"# Verification report: sample50\n\nRecipe `{HASH}`\n")
+    assert "FAILED" not in printed
+    assert "| PobleSec.csv | train.parquet | 3,158,447 |" in printed
+    page = tmp_path / "report.html"
+    assert output_of(home, "report", "sample50", "--html", str(page)) == f"{page}\n"
+    assert page.read_text().count("data:image/png;base64,") == 6
+    nowhere = str(tmp_path / "missing" / "report.html")
+    refused = flts(home, "report", "sample50", "--html", nowhere)
+    assert_one_clear_line(refused, nowhere, "No such file or directory")
+
+
+def test_report_that_nobody_wrote_is_one_line_with_the_command_that_writes_it(
+    tmp_path: Path,
+) -> None:
+    done = flts(tmp_path, "report", "sample50")
+    assert_one_clear_line(done, "no report of recipe 'sample50'", "flts run sample50")
+
+
+@pytest.mark.slow
 def test_run_that_fails_ends_with_one_message_for_the_stage_and_exit_code_1(
     tmp_path: Path,
 ) -> None:
@@ -261,6 +301,27 @@ def test_run_that_fails_ends_with_one_message_for_the_stage_and_exit_code_1(
         " remedy: add it: flts data add PATH/PobleSec.csv"
     ]
     assert done.stderr == ""
+
+
+@pytest.mark.slow
+def test_champion_is_changed_put_back_and_shown_with_who_and_why(ran: tuple[Path, str]) -> None:
+    home, _ = ran
+    (before,) = json.loads(output_of(home, "history", "sample50", "--json"))
+    other = "GRU" if before["model_type"] != "GRU" else "LSTM"
+    told = output_of(home, "promote", HASH[:10], other, "--reason", "a hunch")
+    assert re.search(rf"{other} .* by hand +\S+@\S+ +a hunch", told)
+    told = output_of(home, "rollback", "sample50", "--reason", "it was none")
+    assert re.search(rf"{before['model_type']} .* rolled back +\S+@\S+ +it was none", told)
+    now, hunch, first = json.loads(output_of(home, "history", HASH, "--json"))
+    assert first == before
+    assert hunch["model_type"] == other
+    assert now["run_id"] == first["run_id"]
+    with Deployment(home).instance as instance:
+        event = instance.get_latest_materialization_event(dg.AssetKey("promoted_model"))
+        assert event is not None
+        assert event.asset_materialization is not None
+        assert event.asset_materialization.metadata["reason"].value == "it was none"
+    assert_one_clear_line(flts(home, "rollback", "sample50"), "no champion before the current one")
 
 
 # --- killed runs ---------------------------------------------------------------------------------
@@ -302,7 +363,7 @@ TRAINING = {
     "models": ["GRU"],
     "recurrent": {"max_epochs": 8},
 }
-UNDER_TRAINING = "gru_model       2/8"
+UNDER_TRAINING = f"{'gru_model':<19} 2/8"
 
 
 def session(leader: int) -> dict[int, int]:
@@ -330,11 +391,13 @@ def left_alive(processes: Iterable[int], timeout_s: float) -> set[int]:
 
 
 @contextmanager
-def under_way(home: Path, recipe: Path, shows: str) -> Iterator[subprocess.Popen[str]]:
+def under_way(
+    home: Path, recipe: Path, shows: str, **variables: str
+) -> Iterator[subprocess.Popen[str]]:
     """A `flts run` in a session of its own that has just shown this. Nothing of it outlives us."""
     with subprocess.Popen(
         [FLTS, "run", str(recipe)],
-        env=environment(home),
+        env=environment(home, **variables),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -370,12 +433,13 @@ def recipe(demo_home: Path) -> Path:
     return path
 
 
+@pytest.mark.integration
 @pytest.mark.slow
 def test_run_killed_at_any_stage_leaves_no_process_and_the_next_goes_on_from_there(
     demo_home: Path, recipe: Path
 ) -> None:
     stages = ("raw_data", "leaderboard", "promoted_model")
-    moments = [f"{stage:<15} started" for stage in stages]
+    moments = [f"{stage:<19} started" for stage in stages]
     moments.insert(1, UNDER_TRAINING)
     for moment in moments:
         with under_way(demo_home, recipe, moment) as process:
@@ -402,38 +466,82 @@ def test_run_killed_at_any_stage_leaves_no_process_and_the_next_goes_on_from_the
     assert deployment.platform.tracking.running() == {}
 
 
+@pytest.mark.integration
 @pytest.mark.slow
-def test_mlflow_runs_of_dead_steps_and_dead_machines_are_closed_by_the_next_run(
+def test_killed_step_is_started_once_more_and_its_mlflow_run_ends(
     demo_home: Path, recipe: Path
 ) -> None:
     with under_way(demo_home, recipe, UNDER_TRAINING) as process:
         family = session(process.pid)
-        for member, parent in family.items():
-            if family.get(parent) == process.pid:  # the fork server
-                os.kill(member, signal.SIGKILL)
+        steps = [one for one, parent in family.items() if family.get(parent) == process.pid]
+        assert len(steps) == 1, "a child of the fork server"
+        os.kill(steps[0], signal.SIGKILL)
         assert process.stdout is not None
         rest = process.stdout.read()
-        assert process.wait(timeout=120) == 1
-    assert "flts: gru_model: the step's process died" in rest
+        assert process.wait(timeout=240) == 0
+    assert re.search("gru_model +its process died; starting it once more", rest)
+    deployment = Deployment(demo_home)
+    trainings = [run.info.status for run in deployment.mlflow_runs() if run.info.run_name == "GRU"]
+    assert trainings == ["FINISHED", "KILLED"]
 
-    with under_way(demo_home, recipe, UNDER_TRAINING) as process:
+
+@pytest.mark.integration
+@pytest.mark.slow
+def test_what_a_dead_machine_left_is_told_by_doctor_and_closed_by_the_next_run(
+    demo_home: Path, recipe: Path
+) -> None:
+    alone = {"FLTS_STEP_CONCURRENCY": "1"}  # the dead run holds the only slot of the pool
+    with under_way(demo_home, recipe, UNDER_TRAINING, **alone) as process:
         members = session(process.pid)
-        for stop_or_kill in (signal.SIGSTOP, signal.SIGKILL):  # so that none sees another die
-            for member in members:
-                os.kill(member, stop_or_kill)
+        for (
+            member
+        ) in members:  # stopped first, so that none sees another die, nor ends its training
+            os.kill(member, signal.SIGSTOP)
+        living = output_of(demo_home, "doctor", **alone)
+        assert "nothing is left over" in living, "a live run is left alone"
+        for member in members:
+            os.kill(member, signal.SIGKILL)
 
+    told = output_of(demo_home, "doctor", **alone)
+    assert re.findall("^stale (.+?) ", told, re.MULTILINE) == ["Dagster", "slots", "MLflow"]
     deployment = Deployment(demo_home)
     assert deployment.platform.tracking.running()
-    output_of(demo_home, "run", str(recipe))
+    output = output_of(demo_home, "run", str(recipe), **alone)
+    assert "closed 1 run(s) whose process is gone" in output
     assert deployment.platform.tracking.running() == {}
     trainings = [run.info.status for run in deployment.mlflow_runs() if run.info.run_name == "GRU"]
-    assert trainings == ["FINISHED", "KILLED", "KILLED"]
+    assert trainings == ["FINISHED", "KILLED"]
     with deployment.instance as instance:
-        assert [run.status for run in instance.get_runs()] == [
-            dg.DagsterRunStatus.SUCCESS,
-            dg.DagsterRunStatus.FAILURE,
-            dg.DagsterRunStatus.FAILURE,
-        ]
+        statuses = [run.status for run in instance.get_runs()]
+        assert statuses == [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
+    assert "nothing is left over" in output_of(demo_home, "doctor", **alone)
+
+
+@pytest.mark.integration
+@pytest.mark.slow
+def test_doctor_cleans_what_a_dead_machine_left(demo_home: Path, recipe: Path) -> None:
+    with under_way(demo_home, recipe, UNDER_TRAINING) as process:
+        members = session(process.pid)
+        for stop_or_kill in (signal.SIGSTOP, signal.SIGKILL):
+            for member in members:
+                os.kill(member, stop_or_kill)
+    unfinished = demo_home / "models" / ".tmp" / "3f"
+    unfinished.parent.mkdir(parents=True, exist_ok=True)
+    unfinished.write_bytes(b"half")
+    os.utime(unfinished, (0, 0))
+
+    told = output_of(demo_home, "doctor", "--clean")
+    ended = re.findall("^ended (.+?) ", told, re.MULTILINE)
+    assert ended == ["Dagster", "slots", "MLflow", "unfinished"]
+    assert not unfinished.exists()
+    assert "nothing is left over" in output_of(demo_home, "doctor")
+    assert list((demo_home / "workers").iterdir()) == []
+    deployment = Deployment(demo_home)
+    assert deployment.platform.tracking.running() == {}
+    with deployment.instance as instance:
+        (run,) = instance.get_runs()
+        assert run.status == dg.DagsterRunStatus.FAILURE
+        assert instance.event_log_storage.get_concurrency_run_ids() == set()
 
 
 # --- how steps start -----------------------------------------------------------------------------

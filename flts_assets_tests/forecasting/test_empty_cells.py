@@ -10,9 +10,9 @@ import pytest
 from flts_assets.errors import RawDataError
 from flts_assets.forecasting.demo_cell import demo_cell
 from flts_assets.forecasting.empty_cells import without_empty_cells
+from flts_assets.forecasting.sampling import Sampled
 from flts_assets.recipe import RAW_COLUMNS
 from flts_assets.recipe.model import Data, HandleNans
-from flts_assets_tests.forecasting.datasets import demo_recipe
 
 DATA = Data(train_file="A.csv", test_file="A_test.csv")
 
@@ -30,7 +30,13 @@ def frames(empty_train: float = 0.1, empty_test: float = 0.1) -> tuple[pd.DataFr
 def filled(
     train: pd.DataFrame, test: pd.DataFrame, **settings: Any
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    return without_empty_cells(train, test, HandleNans(**settings), DATA)
+    rules = HandleNans(**settings)
+    sampled = (
+        Sampled.of_frame(frame, range(len(frame)), drop_empty=rules.drops_rows)
+        for frame in (train, test)
+    )
+    ours, theirs = without_empty_cells(*sampled, rules, DATA)
+    return ours.span(0, len(ours)), theirs.span(0, len(theirs))
 
 
 def naive(frame: pd.DataFrame, train: pd.DataFrame, neighbors: int) -> npt.NDArray[np.float64]:
@@ -185,8 +191,7 @@ def test_column_that_is_empty_at_a_regular_step_of_a_long_file_is_imputed(
     train, test = demo_cell(80, 20)
     train = train.ffill().bfill()
     train.iloc[::4, 2] = np.nan
-    recipe = demo_recipe()
-    full, _ = without_empty_cells(train, test.ffill().bfill(), recipe.handle_nans, recipe.data)
+    full, _ = filled(train, test.ffill().bfill())
     assert not full.isna().any(axis=None)
     measured = train.iloc[:, 2].dropna()
     assert full.iloc[::4, 2].between(measured.min(), measured.max()).all()

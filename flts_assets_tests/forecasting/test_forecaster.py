@@ -28,7 +28,7 @@ from flts_assets.forecasting.net_kinds import NET_KINDS, net_kinds
 from flts_assets.forecasting.recurrent_net import RecurrentNet
 from flts_assets.forecasting.recurrent_onnx import to_onnx
 from flts_assets.forecasting.training import train_model
-from flts_assets.recipe import ModelType, Recipe
+from flts_assets.recipe import RAW_COLUMNS, ModelType, Recipe
 from flts_assets.recipe.model import Scaling
 from flts_assets_tests.forecasting.datasets import (
     baseline_forecasts,
@@ -202,6 +202,31 @@ def test_recorded_forecast_that_is_not_finite_is_never_reproduced(default: Saved
     example["forecast"][0][0] = float("nan")
     with pytest.raises(ArtifactError):
         check_example(load_forecaster(default.files, 1), json.dumps(example).encode())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"forecast": [1.0, 2.0]},
+        {"forecast": []},
+        {"forecast": [[1.0, 2.0, 3.0]]},
+        {"forecast": [["much", "more"]]},
+        {"ranges": [1.0, 1.0, 1.0]},
+        {"ranges": None},
+        {"rows": {}},
+        {"rows": {"time": [], **{name: [] for name in RAW_COLUMNS}}},
+    ],
+)
+def test_recorded_forecast_of_another_shape_cannot_be_read(change: dict[str, object]) -> None:
+    model = saved("TREES", "default")
+    example = {**json.loads(model.files["example.json"]), **change}
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        check_example(load_forecaster(model.files, 1), json.dumps(example).encode())
+
+
+def test_model_without_a_recorded_forecast_is_not_proven() -> None:
+    with pytest.raises(ArtifactError, match="no recorded forecast"):
+        check_example(load_forecaster(saved("TREES", "default").files, 1), None)
 
 
 def untrained(kind: ModelType, method: str, decay: float = 0.0) -> tuple[Forecaster, Dataset]:

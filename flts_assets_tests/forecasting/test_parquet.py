@@ -10,12 +10,15 @@ import pyarrow.parquet as pq
 from flts_assets.forecasting.dataset import PreparedRows, prepare
 from flts_assets.forecasting.demo_cell import demo_cell
 from flts_assets.forecasting.parquet import (
+    MeasuredWriter,
+    StoredFrame,
+    StoredRows,
     measured_parquet,
-    prepared_rows,
     processed_parquet,
     to_parquet,
 )
 from flts_assets.forecasting.raw_frame import read_raw
+from flts_assets.forecasting.rows import SPAN
 from flts_assets.recipe import CALENDAR_COLUMNS, RAW_COLUMNS, load_recipe
 from flts_assets_tests.forecasting.datasets import demo_recipe
 
@@ -57,11 +60,34 @@ def test_measured_file_has_the_time_the_raw_columns_and_both_keys() -> None:
 
 def test_both_frames_come_back_exactly_as_they_were() -> None:
     rows, recipe = prepared(), demo_recipe()
-    read = prepared_rows(
-        processed_parquet(rows.processed, recipe), measured_parquet(rows.measured, recipe)
-    )
-    pd.testing.assert_frame_equal(read.measured, rows.measured, check_exact=True)
-    pd.testing.assert_frame_equal(read.processed, rows.processed, check_exact=True)
+    measured = StoredRows(io.BytesIO(measured_parquet(rows.measured, recipe)))
+    processed = StoredFrame(io.BytesIO(processed_parquet(rows.processed, recipe)))
+    pd.testing.assert_frame_equal(measured.frame(), rows.measured, check_exact=True)
+    np.testing.assert_array_equal(processed.values(), rows.processed.to_numpy())
+
+
+def test_rows_written_in_any_pieces_give_the_bytes_of_rows_written_at_once(tmp_path: Path) -> None:
+    recipe = demo_recipe()
+    frame = demo_cell(SPAN + 70, 1)[0]
+    expected = measured_parquet(frame, recipe)
+    for name, size in (("small", 3001), ("large", SPAN + 1)):
+        with MeasuredWriter(tmp_path / name, recipe) as writer:
+            for start in range(0, len(frame), size):
+                writer.write(frame.iloc[start : start + size])
+        assert (tmp_path / name).read_bytes() == expected
+    metadata = pq.read_metadata(io.BytesIO(expected))
+    assert [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)] == [SPAN, 70]
+
+
+def test_any_span_and_column_of_a_file_is_that_of_its_frame() -> None:
+    frame = demo_cell(SPAN + 70, 1)[0]
+    rows = StoredRows(io.BytesIO(measured_parquet(frame, demo_recipe())))
+    assert rows.index.equals(frame.index)
+    np.testing.assert_array_equal(rows.column("rb_up"), frame["rb_up"])
+    for start, stop in ((0, 5), (SPAN - 2, SPAN + 3), (SPAN, len(frame) + 9)):
+        pd.testing.assert_frame_equal(
+            rows.span(start, stop), frame.iloc[start:stop], check_exact=True, check_freq=False
+        )
 
 
 def test_same_rows_give_the_same_bytes() -> None:

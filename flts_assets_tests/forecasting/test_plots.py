@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import io
 import struct
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from PIL import Image
 
 from flts_assets.forecasting.baselines import BASELINES
 from flts_assets.forecasting.dataset import Dataset
@@ -12,9 +14,12 @@ from flts_assets.forecasting.demo_cell import demo_cell
 from flts_assets.forecasting.leaderboard import Leaderboard, evaluate
 from flts_assets.forecasting.plots import (
     drift_picture,
+    error_by_hour_picture,
     forecast_picture,
     leaderboard_picture,
     loss_picture,
+    residual_picture,
+    small,
 )
 from flts_assets.forecasting.progress import Epoch
 from flts_assets_tests.forecasting.datasets import demo_dataset, demo_recipe
@@ -24,11 +29,14 @@ BEYOND = [np.nan, np.inf, -np.inf, 1e38, -1e38, 0.0]
 
 
 def assert_small_png(picture: bytes) -> None:
+    """As it is shown in a page: drawn larger, then made small."""
+    assert picture.startswith(b"\x89PNG\r\n\x1a\n")
+    picture = small(picture)
     assert picture.startswith(b"\x89PNG\r\n\x1a\n")
     width, height = struct.unpack(">II", picture[16:24])
     assert 300 <= width <= 1200
     assert 100 <= height <= 800
-    assert len(picture) < 200_000
+    assert len(picture) < 100_000
 
 
 def forecast_of(
@@ -160,3 +168,50 @@ def test_drift_picture_shows_every_column_and_the_limits() -> None:
     assert_small_png(picture)
     assert picture != drift_picture({**indices, "column-3": 0.0}, (0.1, 0.25))
     assert picture != drift_picture(indices, (0.1, 0.5))
+
+
+def pixels(picture: bytes) -> npt.NDArray[np.uint8]:
+    with Image.open(io.BytesIO(picture)) as opened:
+        return np.asarray(opened.convert("RGB"))
+
+
+def hours(count: int) -> npt.NDArray[np.datetime64]:
+    return np.datetime64("2024-01-01", "ns") + np.arange(count) * np.timedelta64(1, "h")
+
+
+def test_small_picture_has_its_own_white_ground_and_the_same_shape() -> None:
+    drawn = residual_picture({"GRU": np.arange(50.0), "persistence": np.arange(50.0) - 20}, "down")
+    reduced = pixels(small(drawn))
+    assert (reduced[:3] == 255).all(), "readable on a dark page as on a light one"
+    height, width, _ = pixels(drawn).shape
+    assert reduced.shape[1] == round(width * 96 / 160)
+    assert reduced.shape[0] == round(height * 96 / 160)
+    assert len(small(drawn)) < len(drawn)
+
+
+def test_picture_that_is_small_already_keeps_its_size() -> None:
+    drawn = small(residual_picture({"GRU": np.arange(50.0)}, "down"))
+    assert pixels(small(drawn)).shape == pixels(drawn).shape
+
+
+def test_error_by_hour_stands_at_the_hours_that_were_forecast() -> None:
+    one = error_by_hour_picture(hours(24), {"GRU": np.ones(24)}, "down")
+    few = error_by_hour_picture(hours(3), {"GRU": np.ones(3)}, "down")
+    blue = [(pixels(drawn) == (0x1F, 0x6F, 0xEB)).all(axis=-1).sum() for drawn in (one, few)]
+    assert blue[0] > 5 * blue[1] > 0
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param(np.full(5, np.nan), id="nothing measured"),
+        pytest.param(np.zeros(5), id="all equal"),
+        pytest.param(np.full(5, 1e38), id="huge and equal"),
+        pytest.param(np.array([np.nan, 1.0, -1e38, 1e38, 0.0]), id="from huge to huge"),
+        pytest.param(np.array([1.0]), id="one"),
+    ],
+)
+def test_error_pictures_are_drawn_whatever_the_errors_are(values: Floats) -> None:
+    errors = {"GRU": values, "persistence": values}
+    assert_small_png(residual_picture(errors, "down"))
+    assert_small_png(error_by_hour_picture(hours(len(values)), errors, "down"))

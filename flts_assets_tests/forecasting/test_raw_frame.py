@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import io
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flts_assets.errors import RawDataError
-from flts_assets.forecasting.demo_cell import to_csv
+from flts_assets.forecasting.demo_cell import demo_cell, to_csv
 from flts_assets.forecasting.raw_frame import (
+    RawFile,
     count_empty_cells,
     grid_step,
     raw_schema,
@@ -632,6 +635,20 @@ def test_a_fault_at_the_end_of_a_long_file_is_found(real_data: Path) -> None:
     data = (real_data / "PobleSec.csv").read_bytes()[:-3]
     error = refusal(data + b"x")
     assert (error.column, error.row) == ("rb_up_var", 15_927)
+
+
+def test_file_of_many_read_blocks_is_read_in_pieces_that_are_the_whole() -> None:
+    frame = demo_cell(30_000, 1)[0]
+    file = RawFile(io.BytesIO(data := to_csv(frame) + b"\r\n" * 9), FILE)
+    pieces = list(file.frames())
+    assert len(data) > 3 << 20
+    assert len(pieces) > 3
+    pd.testing.assert_frame_equal(pd.concat(pieces), frame, check_exact=True, check_freq=False)
+    seen = file.summary
+    assert (seen.size, seen.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+    assert (seen.rows, seen.first, seen.last) == (30_000, frame.index[0], frame.index[-1])
+    assert seen.step == grid_step(frame)
+    assert seen.empty_cells == count_empty_cells(frame)
 
 
 def test_cell_beyond_the_size_of_a_read_block_is_refused_without_a_place() -> None:

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flts_assets.errors import RawDataError
-from flts_assets.forecasting.sampling import sample
+from flts_assets.forecasting.demo_cell import demo_cell
+from flts_assets.forecasting.rows import FrameRows
+from flts_assets.forecasting.sampling import Sampler, sampled_places
+from flts_assets.recipe import RAW_COLUMNS
 from flts_assets.recipe.model import Data
 
 STRATEGIES = ("head", "tail", "random")
@@ -27,7 +31,7 @@ def drawn(frame: pd.DataFrame, rows: int, strategy: str, seed: int = 0) -> list[
             "sample_seed": seed,
         }
     )
-    return list(sample(frame, rows, data, "A.csv")["down"])
+    return list(frame["down"].iloc[list(sampled_places(len(frame), rows, data, "A.csv"))])
 
 
 def test_head_keeps_the_first_rows_and_tail_the_last() -> None:
@@ -75,3 +79,22 @@ def test_more_rows_than_the_file_has_is_an_error_with_both_numbers(strategy: str
     assert caught.value.received == 11
     assert caught.value.allowed == "0 (all rows) to 10"
     assert caught.value.remedy is not None
+
+
+@pytest.mark.parametrize("places", [range(60), range(7), range(41, 60), np.array([0, 9, 10, 58])])
+@pytest.mark.parametrize("drop_empty", [False, True])
+def test_rows_taken_from_pieces_of_a_file_are_those_taken_from_all_of_it(
+    places: range | npt.NDArray[np.int64], drop_empty: bool
+) -> None:
+    file = demo_cell(60, 1)[0].ffill().bfill()
+    file.iloc[9, 2] = file.iloc[58, 4] = file.iloc[58, 0] = np.nan
+    sampler = Sampler(places, drop_empty=drop_empty)
+    rows = pd.concat([sampler.take(file.iloc[start : start + 10]) for start in range(0, 60, 10)])
+    expected = file.iloc[list(places)]
+    pd.testing.assert_frame_equal(rows, expected.dropna() if drop_empty else expected)
+    sampled = sampler.sampled(FrameRows(rows))
+    assert sampled.taken == len(places)
+    assert sampled.empty_cells == expected.isna().sum().to_dict()
+    first = next((row for row in (9, 58) if row in places), None)
+    column = {9: RAW_COLUMNS[2], 58: RAW_COLUMNS[0]}
+    assert sampled.first_empty == (None if first is None else (first + 1, column[first]))

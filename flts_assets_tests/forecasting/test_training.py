@@ -108,15 +108,21 @@ def test_validation_score_is_that_of_what_was_kept_on_the_last_train_windows(
 
 @pytest.mark.parametrize("kind", ["GRU", "LSTM"], indirect=True)
 def test_validation_loss_and_mse_of_min_max_scaled_targets_are_the_same_number(
-    trained: TrainedModel,
+    kind: ModelType, recipe: Recipe
 ) -> None:
+    recipe = recipe.updated({"floor_at_zero": False})
+    trained = train_model(kind, demo_dataset(recipe), demo_cell(80, 40)[0], recipe, 1, silent)
     (best,) = trained.best_epochs
     kept = trained.epochs[best - 1]
     assert trained.validation.mse == pytest.approx(kept.validation_loss, rel=1e-4)
 
 
 def test_validation_loss_of_a_predicted_change_is_that_of_the_level_it_adds_up_to() -> None:
-    recipe = demo_recipe(window=WIDE, recurrent={"predict": "change", "schedule": "one_cycle"})
+    recipe = demo_recipe(
+        window=WIDE,
+        recurrent={"predict": "change", "schedule": "one_cycle"},
+        floor_at_zero=False,
+    )
     trained = train_model("GRU", demo_dataset(recipe), demo_cell(80, 40)[0], recipe, 1, silent)
     (kind,) = NET_KINDS.validate_json(trained.files["nets.json"])
     assert kind.predict == "change"
@@ -126,11 +132,12 @@ def test_validation_loss_of_a_predicted_change_is_that_of_the_level_it_adds_up_t
 
 
 def test_averaged_nets_are_scored_alone_too_and_tell_the_spread_from_seed_to_seed() -> None:
-    recipe = demo_recipe(window=WIDE, recurrent={"members": 3})
+    plain = demo_recipe(window=WIDE, floor_at_zero=False)
+    recipe = plain.updated({"recurrent": {"members": 3}})
     data, train = demo_dataset(recipe), demo_cell(80, 40)[0]
     trained = train_model("GRU", data, train, recipe, 1, silent)
     alone = [
-        train_model("GRU", data, train, demo_recipe(window=WIDE, seed=seed), 1, silent)
+        train_model("GRU", data, train, plain.updated({"seed": seed}), 1, silent)
         for seed in range(3)
     ]
     scores = [one.validation.score for one in alone]

@@ -87,6 +87,7 @@ FROZEN_DEFAULTS: dict[str, object] = {
     "prophet.max_rows": 100_000,
     "ensemble.members": (),
     "ensemble.weights": "equal",
+    "floor_at_zero": True,
     "intervals.levels": (0.9,),
     "backtest.cutoffs": 0,
     "backtest.step": 720,

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from flts_assets.recipe import RAW_COLUMNS, Recipe
+from flts_assets.recipe import RAW_COLUMNS, Recipe, load_recipe
+from flts_assets.settings import PROJECT
 
 
 def request(**changes: object) -> Recipe:
@@ -187,6 +188,18 @@ def test_recipe_for_another_station_differs_in_its_files_and_name_only() -> None
     assert (recipe.station, other.station) == ("PobleSec", "ElBorn")
     assert other.name == f"{recipe.name}-ElBorn"
     assert other.for_station("PobleSec").config_hash == recipe.config_hash
+
+
+def test_recipe_for_a_station_with_an_odd_name_has_a_name_that_is_allowed() -> None:
+    other = request().for_station("A=b+c")
+    assert other.station == "A=b+c"
+    assert other.name.endswith("-A-b-c")
+
+
+def test_full_recipe_is_a_template_and_the_mark_does_not_enter_its_hash() -> None:
+    recipe = load_recipe(PROJECT / "recipes" / "full.yaml")
+    assert recipe.auto
+    assert recipe.config_hash == recipe.updated({"auto": False}).config_hash
 
 
 def test_recipe_comes_back_equal_from_its_json() -> None:

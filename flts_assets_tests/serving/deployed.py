@@ -17,6 +17,7 @@ from flts_assets.recipe import RAW_COLUMNS, CandidateType, Recipe
 from flts_assets.serving.app import create_app
 from flts_assets.serving.champions import Champions
 from flts_assets.serving.settings import ServingSettings
+from flts_assets.settings import KafkaSettings
 from flts_assets.stores.artifacts import Artifacts, Manifest, Outputs, Place, new_attempt
 from flts_assets.stores.object_store import MODELS, PROCESSED_DATA, ObjectStore
 from flts_assets.stores.pointer import GLOBAL, Pointer, Promotion
@@ -91,11 +92,11 @@ def promote(store: ObjectStore, kind: CandidateType) -> Promotion:
     return promotion
 
 
-def application(store: ObjectStore, **settings: Any) -> FastAPI:
+def application(store: ObjectStore, kafka: KafkaSettings | None = None, **settings: Any) -> FastAPI:
     """The service over this store; champions are loaded when it starts."""
     log = event_log(logging.getLogger("flts.serving"))
     champions = Champions(store, identifier=None, config_hash=None, threads=1, log=log)
-    return create_app(ServingSettings(**settings), champions, log)
+    return create_app(ServingSettings(**settings), champions, log, kafka)
 
 
 def _processed(recipe: Recipe) -> dict[str, bytes]:

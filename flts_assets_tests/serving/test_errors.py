@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from flts_assets.stores.directory import DirectoryStore
 from flts_assets_tests.serving.conftest import TOKEN
-from flts_assets_tests.serving.deployed import application, columns_of, promote
+from flts_assets_tests.serving.deployed import application, columns_of, promote, recipe_of
 
 Body = dict[str, Any]
 
@@ -209,6 +209,17 @@ def test_unknown_model_is_not_found_and_those_there_are_are_told(
     error = response.json()["error"]
     assert error["received"] == "Atlantis"
     assert error["allowed"]
+
+
+def test_station_and_config_hash_that_disagree_are_not_found(
+    client: TestClient, rows: pd.DataFrame
+) -> None:
+    body = {"data": columns_of(rows), "config_hash": recipe_of("LSTM").config_hash}
+    assert client.post("/predict", json={**body, "station": "LSTM"}).status_code == 200
+    response = client.post("/predict", json={**body, "station": "GRU"})
+    assert response.status_code == 404
+    error = response.json()["error"]
+    assert (error["received"], error["allowed"]) == ("GRU", "LSTM")
 
 
 @contextmanager

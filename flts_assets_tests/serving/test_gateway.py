@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -40,8 +41,13 @@ def test_head_tells_the_same_without_the_bytes(
 
 
 @pytest.mark.parametrize("bucket", BUCKETS)
-def test_object_that_does_not_stand_is_not_found(own_client: TestClient, bucket: str) -> None:
-    assert own_client.get(f"/download/{bucket}/nothing.json").status_code == 404
+def test_object_that_does_not_stand_is_not_found(
+    own_client: TestClient, tmp_path: Path, bucket: str
+) -> None:
+    response = own_client.get(f"/download/{bucket}/nothing.json")
+    assert response.status_code == 404
+    assert f"{bucket}/nothing.json" in response.json()["error"]["message"]
+    assert str(tmp_path) not in response.text, "where the store is, is nobody's business"
 
 
 @pytest.mark.parametrize("bucket", ["dagster", "recipes.", "..", ".locks", "mlflow.db"])
@@ -215,3 +221,18 @@ def test_new_champion_brings_its_own_train_rows(
     content = own_client.get("/download/processed-data/processed_data.parquet").content
     metadata = pq.read_table(io.BytesIO(content)).schema.metadata
     assert metadata[b"config_hash"].decode() == recipe_of("GRU").config_hash
+
+
+def test_no_answer_names_a_place_on_this_machine(
+    own_client: TestClient, own_store: DirectoryStore
+) -> None:
+    assert own_client.post("/upload/dataset/a.csv", content=b"x").status_code == 201
+    answers = [
+        own_client.post("/upload/dataset/a.csv/b.csv", content=b"x"),
+        own_client.get("/download/dataset/a.csv/b.csv"),
+        own_client.get("/stations/TREES/recent"),
+    ]
+    assert [one.status_code for one in answers] == [422, 404, 404]
+    for one in answers:
+        assert str(own_store.root) not in one.text
+        assert one.json()["error"]["message"]

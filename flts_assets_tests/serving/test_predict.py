@@ -94,6 +94,16 @@ def test_batch_answers_each_station_as_a_request_of_its_own(
         np.testing.assert_allclose(values_of(one), values_of(answer_to(client, **alone)), rtol=1e-6)
 
 
+def test_batch_of_more_steps_than_memory_is_meant_for_is_refused(
+    client: TestClient, rows: pd.DataFrame
+) -> None:
+    one = {"data": columns_of(rows), "inference_length": 10_000}
+    response = client.post("/predict", json={"batch": [one] * 11})
+    assert response.status_code == 422
+    assert response.json()["error"]["field"] == "batch"
+    assert response.json()["error"]["received"] == 110_000
+
+
 def test_champion_is_chosen_by_config_hash(client: TestClient, rows: pd.DataFrame) -> None:
     config_hash = recipe_of("LSTM").config_hash
     answer = answer_to(client, data=columns_of(rows), config_hash=config_hash)

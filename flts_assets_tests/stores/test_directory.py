@@ -321,10 +321,12 @@ def test_names_that_are_no_keys_and_things_that_are_no_files_are_not_listed(
     (bucket / "empty").mkdir()
     os.mkfifo(bucket / "pipe")
     (bucket / "dangling").symlink_to(bucket / "nowhere")
+    (bucket / "itself").symlink_to(bucket / "itself")
     assert listed(store) == ["a.csv"]
     assert store.head(DATASET, "pipe") is None
-    with pytest.raises(ObjectNotFoundError):
-        store.get(DATASET, "dangling")
+    for link in ("dangling", "itself"):
+        with pytest.raises(ObjectNotFoundError):
+            store.get(DATASET, link)
 
 
 def test_own_files_are_never_listed(store: DirectoryStore) -> None:

@@ -64,6 +64,16 @@ def records(store: DirectoryStore) -> list[str]:
     return [head.key for head in store.list(MODEL_PROMOTION, f"{GLOBAL}/{HASH}/history/")]
 
 
+def test_promotion_at_a_moment_without_a_zone_is_no_promotion_record(
+    store: DirectoryStore, pointer: Pointer
+) -> None:
+    text = promote(pointer, "run").model_dump_json()
+    assert text.count("03Z") == 1
+    store.put(MODEL_PROMOTION, pointer.key, text.replace("03Z", "03").encode())
+    with pytest.raises(PromotionError, match=r"(?s)no promotion record.*timestamp"):
+        pointer.read()
+
+
 def test_there_is_no_champion_before_the_first_promotion(pointer: Pointer) -> None:
     assert pointer.read() is None
     assert list(pointer.history()) == []

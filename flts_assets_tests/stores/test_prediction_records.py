@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import date, datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from flts_assets.stores.object_store import INFERENCE_LOGS
 from flts_assets.stores.prediction_records import (
     LOGGED_COLUMNS,
     PredictionRecord,
+    answered_since,
+    delete_old,
     read_records,
     record_keys,
     to_jsonl,
@@ -74,3 +77,34 @@ def test_the_newest_days_that_have_records_are_listed_in_order(store: DirectoryS
     assert record_keys(store, "global", 2) == [keys[3], keys[9]]
     assert record_keys(store, "global", 7) == [keys[day] for day in sorted(days)]
     assert record_keys(store, "nobody", 7) == []
+
+
+def test_whole_days_beyond_the_kept_ones_are_deleted_whoever_s_they_are(
+    store: DirectoryStore,
+) -> None:
+    day = date(1970, 1, 31)
+    keys = {
+        (who, ago): put(
+            store, record("2018-03-01", [[1]], asked_at=DAY_S * (30 - ago) + 86_399, identifier=who)
+        )
+        for who in ("global", "team-a")
+        for ago in (0, 7, 8, 30)
+    }
+    store.put(INFERENCE_LOGS, "global/notes.txt", b"of no day")
+    before = [head.key for head in store.list(INFERENCE_LOGS)]
+    old = [keys[who, ago] for ago in (30, 8) for who in ("global", "team-a")]
+    assert delete_old(store, 7, day, dry_run=True) == old
+    assert [head.key for head in store.list(INFERENCE_LOGS)] == before
+    assert delete_old(store, 7, day, dry_run=False) == old
+    assert [head.key for head in store.list(INFERENCE_LOGS)] == [
+        key for key in before if key not in old
+    ]
+    assert delete_old(store, 7, day, dry_run=False) == []
+
+
+def test_what_no_service_wrote_is_not_read(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path)
+    store.put(INFERENCE_LOGS, "global/2026-11-25/notes.txt", b"by hand")
+    store.put(INFERENCE_LOGS, "global/zzz", b"by hand")
+    assert record_keys(store, "global", 7) == []
+    assert answered_since(store, "global", datetime(2020, 1, 1, tzinfo=timezone.utc)) == set()

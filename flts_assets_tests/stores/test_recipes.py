@@ -84,5 +84,15 @@ def test_all_registered_recipes_are_listed_in_the_order_of_their_hashes(
     assert list(registry.list()) == sorted(recipes, key=lambda one: one.config_hash)
 
 
+def test_other_objects_in_the_bucket_are_no_records(
+    registry: RecipeRegistry, store: DirectoryStore
+) -> None:
+    registry.register(recipe())
+    for key in ("notes.json", "folder/x.json", f"{'0' * 63}.json", f"{'0' * 64}.yaml"):
+        store.put(RECIPES, key, b"?")
+    assert list(registry.hashes()) == [recipe().config_hash]
+    assert list(registry.list()) == [recipe()]
+
+
 def test_empty_registry_lists_nothing(registry: RecipeRegistry) -> None:
     assert list(registry.list()) == []

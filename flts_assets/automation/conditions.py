@@ -1,0 +1,58 @@
+"""What Dagster does by itself: it keeps up to date what exists.
+
+New work starts with a person or a sensor, never here: a thousand registered partitions that nobody ran
+start nothing. What was materialised once follows its inputs: where a data version above it changed, or
+the code version of its own stage, it is requested, and with it, in the same run, what exists below it.
+Data versions are fingerprints, so a stage whose inputs turn out to be the same computes nothing.
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from flts_assets.automation.jobs import STARTED_BY_TAG
+
+__all__ = ["automated", "keep_up_to_date"]
+
+_AC = dg.AutomationCondition
+
+# A failure counts as an answer: the same change is not tried twice, the next one is.
+_answered = _AC.newly_requested() | _AC.newly_updated() | _AC.execution_failed().newly_true()
+
+# `will_be_requested` puts what follows into the same run. There is no `any_deps_missing`: leaderboard
+# also stands below the models that a recipe does not ask for, and those never exist.
+_inputs_changed = _AC.any_deps_match(_AC.data_version_changed() | _AC.will_be_requested())
+
+KEEP_UP_TO_DATE = (
+    (_inputs_changed | _AC.code_version_changed()).since(_answered)
+    & ~_AC.missing()
+    & ~_AC.any_deps_in_progress()
+    & ~_AC.in_progress()
+).with_label("keep up to date")
+"""For the assets of one recipe."""
+
+AFTER_PROMOTIONS = (
+    (_AC.any_deps_match(_AC.newly_updated()) | _AC.code_version_changed()).since(_answered)
+    & ~_AC.in_progress()
+).with_label("after promotions")
+"""For an overview of all recipes: any promotion is enough, none is waited for."""
+
+
+def automated(spec: dg.AssetSpec) -> dg.AssetSpec:
+    """The asset with its condition. What watches the service goes by the clock (`schedules`)."""
+    if spec.group_name == "serving":
+        return spec
+    condition = KEEP_UP_TO_DATE if spec.partitions_def else AFTER_PROMOTIONS
+    return spec.replace_attributes(automation_condition=condition)
+
+
+keep_up_to_date = dg.AutomationConditionSensorDefinition(
+    "keep_up_to_date",
+    target=dg.AssetSelection.all(),
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    minimum_interval_seconds=30,
+    run_tags={STARTED_BY_TAG: "keep_up_to_date"},
+    # One run a recipe, with its own tags and log, as from anywhere else.
+    emit_backfills=False,
+    description="Requests what exists and whose inputs or code changed; never what nobody asked for.",
+)

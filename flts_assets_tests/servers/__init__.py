@@ -1,0 +1,1 @@
+"""Real servers for tests. Each starts once a session, in its own process group, on free ports."""

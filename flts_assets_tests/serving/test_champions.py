@@ -17,6 +17,7 @@ from starlette.testclient import TestClient
 
 from flts_assets.errors import ObjectStoreError
 from flts_assets.serving import champions as serving_champions
+from flts_assets.stores.artifacts import new_attempt
 from flts_assets.stores.directory import DirectoryStore
 from flts_assets.stores.object_store import MODEL_PROMOTION
 from flts_assets.stores.pointer import Promotion
@@ -276,7 +277,8 @@ def test_promotion_refused_by_a_look_is_told_until_a_good_one_comes(
 ) -> None:
     with TestClient(application(own_store, poll_s=0.01)) as client:
         before = client.get("/model").json()["champion"]["run_id"]
-        alter_file("model.onnx", b"x")(own_store, promote(own_store, "TREES"))
+        # In one write: a look between two of them would find a good promotion.
+        alter_pointer(own_store, attempt=new_attempt())
         until(lambda: "flts_champions_refused 1.0" in client.get("/metrics").text)
         assert client.get("/model").json()["champion"]["run_id"] == before
         good = promote(own_store, "TREES")

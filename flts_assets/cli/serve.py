@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import tempfile
 from typing import Annotated
 
 import typer
@@ -35,6 +36,8 @@ def serve(
     ServingSettings.from_environment()
     Settings.from_environment()
     identifier_from(os.environ)
+    if workers > 1:
+        os.environ["FLTS_SERVING_WORKERS"] = tempfile.mkdtemp(prefix="flts-serve-")
     command = [
         *(sys.executable, "-m", "uvicorn", "flts_assets.serving.server:app", "--factory"),
         *("--host", host, "--port", str(port), "--workers", str(workers)),

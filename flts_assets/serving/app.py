@@ -37,6 +37,7 @@ from flts_assets.serving.service import Service
 from flts_assets.serving.settings import ServingSettings
 from flts_assets.serving.statuses import told
 from flts_assets.serving.tokens import require_token
+from flts_assets.serving.workers import Workers
 from flts_assets.settings import KafkaSettings
 
 __all__ = ["create_app"]
@@ -67,7 +68,8 @@ def create_app(
         predictions = PredictionLog(champions.store, metrics, log)
     gate = Gate(settings.max_in_flight, metrics.overloads.inc)
     metrics.watch(gate, settings.max_in_flight)
-    service = Service(settings, champions, metrics, gate, Batcher(), log, predictions)
+    workers = Workers(settings.workers, metrics.text_as_worker) if settings.workers else None
+    service = Service(settings, champions, metrics, gate, Batcher(), log, predictions, workers)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -83,7 +85,14 @@ def create_app(
             listener.start()
         if predictions:
             predictions.start()
+        if workers:
+            try:
+                await workers.start()
+            except OSError as error:  # forecasts go on
+                log.error("metrics_not_shared", message=str(error))
         yield
+        if workers:
+            workers.close()
         if listener:
             await asyncio.to_thread(listener.close)
         if predictions:
@@ -238,8 +247,9 @@ def _add_operation(app: FastAPI, service: Service) -> None:
 
     @app.get("/metrics", tags=["operation"], response_class=PlainTextResponse)
     async def metrics() -> Response:
-        """Prometheus text."""
-        return Response(service.metrics.text(), media_type=service.metrics.content_type)
+        """Prometheus text; of all workers of this `flts serve`."""
+        text = await service.workers.text() if service.workers else service.metrics.text()
+        return Response(text, media_type=service.metrics.content_type)
 
     @app.get("/model", tags=["operation"], responses=schemas.MODEL_ERRORS)
     async def model(station: str | None = None, config_hash: str | None = None) -> dict[str, Any]:

@@ -1,10 +1,11 @@
-"""What Prometheus is told; every worker process has its own."""
+"""What Prometheus is told of one worker process; `workers.py` puts several together."""
 
 from __future__ import annotations
 
+import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -14,9 +15,11 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    Metric,
     ProcessCollector,
     generate_latest,
 )
+from prometheus_client.registry import Collector
 
 from flts_assets import __version__
 from flts_assets.serving.champions import Served
@@ -122,6 +125,10 @@ class Metrics:
     def text(self) -> bytes:
         return generate_latest(self._registry)
 
+    def text_as_worker(self) -> bytes:
+        """`text` whose samples carry the label `worker`, the process id."""
+        return generate_latest(_Labelled(self._registry, {"worker": str(os.getpid())}))
+
     def _add_build(self) -> None:
         build = self._gauge("flts_build_info", "Always 1", ("version", "python"))
         build.labels(__version__, platform.python_version()).set(1)
@@ -135,6 +142,21 @@ class Metrics:
 
     def _gauge(self, name: str, what: str, labels: Sequence[str] = ()) -> Gauge:
         return Gauge(name, what, labels, registry=self._registry)
+
+
+class _Labelled(Collector):
+    """What another collector tells, with more labels."""
+
+    def __init__(self, told: Collector, labels: Mapping[str, str]) -> None:
+        self._told = told
+        self._labels = labels
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self._told.collect():
+            family.samples = [
+                one._replace(labels={**one.labels, **self._labels}) for one in family.samples
+            ]
+            yield family
 
 
 def memory_limit(files: Sequence[Path] = LIMIT_FILES) -> int | None:

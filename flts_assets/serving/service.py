@@ -16,6 +16,7 @@ from flts_assets.serving.metrics import Metrics
 from flts_assets.serving.prediction_log import PredictionLog
 from flts_assets.serving.requests import Ask
 from flts_assets.serving.settings import ServingSettings
+from flts_assets.serving.workers import Workers
 
 __all__ = ["Service"]
 
@@ -35,6 +36,8 @@ class Service:
     log: EventLog
     predictions: PredictionLog | None = None
     """None: forecasts are not logged"""
+    workers: Workers | None = None
+    """None: this is the only one"""
 
     async def answers(self, asks: list[Ask], batch: bool = False) -> list[dict[str, Any]]:
         """One response an ask. Raises what `champion_for` and `answer` raise."""

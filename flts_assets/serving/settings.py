@@ -7,6 +7,7 @@ FLTS_SERVING_MAX_IN_FLIGHT  requests at once before 503; default 2,000
 FLTS_SERVING_POLL_S         seconds between looks at the pointers; default 1
 FLTS_SERVING_CONFIG_HASH    this recipe's champion is served alone; none: every recipe's
 FLTS_SERVING_LOG            off: forecasts are not written to the prediction log; default on
+FLTS_SERVING_WORKERS        where the workers of one `flts serve` meet; it makes this folder itself
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from flts_assets.environment import Environment
 
@@ -31,6 +33,7 @@ class ServingSettings:
     poll_s: float = 1.0
     log_predictions: bool = True
     config_hash: str | None = None
+    workers: Path | None = None
 
     def __repr__(self) -> str:
         """Without the token: it must not reach a log."""
@@ -41,6 +44,7 @@ class ServingSettings:
         """Raises EnvironmentValueError for a variable that is set but empty or malformed."""
         read = Environment(os.environ if environ is None else environ)
         origins = read.text("FLTS_SERVING_CORS", "")
+        workers = read.text("FLTS_SERVING_WORKERS")
         return cls(
             token=read.text("FLTS_SERVING_TOKEN"),
             cors_origins=tuple(part.strip() for part in origins.split(",") if part.strip()),
@@ -50,4 +54,5 @@ class ServingSettings:
             log_predictions=read.switch("FLTS_SERVING_LOG", cls.log_predictions),
             config_hash=read.matching("FLTS_SERVING_CONFIG_HASH", "[0-9a-f]{64}", "a config hash")
             or None,
+            workers=Path(workers) if workers else None,
         )

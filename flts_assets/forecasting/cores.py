@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +32,7 @@ __all__ = ["Core", "ModelCard", "core_of", "member_file"]
 
 Floats = npt.NDArray[np.float64]
 Times = npt.NDArray[np.datetime64]
+_Float = TypeVar("_Float", np.float32, np.float64)
 
 MODEL_FILE: Final = "model.json"
 ONNX_FILE: Final = "model.onnx"
@@ -38,9 +41,10 @@ NETS_FILE: Final = "nets.json"
 ENSEMBLE_FILE: Final = "ensemble.json"
 PREPROCESSING_FILE: Final = "preprocessing.json"
 
-TREE_CHUNK: Final = 10_000
 CHUNK: Final = 128
 """Windows a call of ONNX Runtime: small enough to stay in the cache, which runs faster a window."""
+TREE_CHUNK: Final = 1_000
+"""The same of trees, which are less particular."""
 
 
 class ModelCard(BaseModel):
@@ -119,7 +123,8 @@ class _Recurrent:
         window: Window,
         threads: int,
     ) -> None:
-        self._session = _session(onnx, threads)
+        self._session = _session(onnx)
+        self._threads = threads
         self._kinds = kinds
         self._preprocessing = preprocessing
         self._window = window
@@ -140,21 +145,22 @@ class _Recurrent:
 
     def _of_windows(self, windows: Sequence[npt.NDArray[np.float32]]) -> Floats:
         """Raw units [M, H, T] of scaled windows [M, W, F], one array for each kind of net."""
-        parts = []
-        for start in range(0, len(windows[0]), CHUNK):
-            chunk = [np.ascontiguousarray(one[start : start + CHUNK]) for one in windows]
-            (outputs,) = self._session.run(
-                None, {f"windows_{place}": one for place, one in enumerate(chunk)}
+        return _in_chunks(partial(self._of_chunk, windows), len(windows[0]), CHUNK, self._threads)
+
+    def _of_chunk(self, windows: Sequence[npt.NDArray[np.float32]], where: slice) -> Floats:
+        chunk = [np.ascontiguousarray(one[where]) for one in windows]
+        (outputs,) = self._session.run(
+            None, {f"windows_{place}": one for place, one in enumerate(chunk)}
+        )
+        members = outputs.shape[1] // len(self._kinds)
+        mean: Floats = (
+            sum(
+                self._kinds[net // members].raw(outputs[:, net], chunk[net // members])
+                for net in range(outputs.shape[1])
             )
-            members = outputs.shape[1] // len(self._kinds)
-            parts.append(
-                sum(
-                    self._kinds[net // members].raw(outputs[:, net], chunk[net // members])
-                    for net in range(outputs.shape[1])
-                )
-                / outputs.shape[1]
-            )
-        return np.concatenate(parts)
+            / outputs.shape[1]
+        )
+        return mean
 
 
 class _Trees:
@@ -163,7 +169,8 @@ class _Trees:
     def __init__(
         self, onnx: bytes, preprocessing: FittedPreprocessing, window: Window, threads: int
     ) -> None:
-        self._session = _session(onnx, threads)
+        self._session = _session(onnx)
+        self._threads = threads
         self._preprocessing = preprocessing
         self._window = window
         self.rows_needed = window.size + preprocessing.rows_lost
@@ -177,21 +184,38 @@ class _Trees:
 
     def _of_windows(self, windows: npt.NDArray[np.float32]) -> Floats:
         places = self._preprocessing.target_places
-        parts = []
-        for start in range(0, len(windows), TREE_CHUNK):
-            chunk = windows[start : start + TREE_CHUNK]
-            seen = {f"features_{n}": tree_features(chunk, at) for n, at in enumerate(places)}
-            parts.append(self._session.run(None, seen)[0])
-        changes = np.concatenate(parts)
+        changes = _in_chunks(
+            partial(self._of_chunk, windows), len(windows), TREE_CHUNK, self._threads
+        )
         shape = (len(windows), self._window.horizon, len(places))
         return self._preprocessing.inverse_targets(changes.reshape(shape) + windows[:, -1:, places])
 
+    def _of_chunk(self, windows: npt.NDArray[np.float32], where: slice) -> npt.NDArray[np.float32]:
+        targets = enumerate(self._preprocessing.target_places)
+        seen = {f"features_{n}": tree_features(windows[where], place) for n, place in targets}
+        changes: npt.NDArray[np.float32] = self._session.run(None, seen)[0]
+        return changes
 
-def _session(onnx: bytes, threads: int) -> InferenceSession:
+
+def _in_chunks(
+    forecast: Callable[[slice], npt.NDArray[_Float]], windows: int, size: int, threads: int
+) -> npt.NDArray[_Float]:
+    """All windows' forecasts. Threads share out the chunks, so their number changes no bit.
+
+    ONNX Runtime's own threads would wait for each other at every step of every net.
+    """
+    chunks = [slice(start, start + size) for start in range(0, windows, size)]
+    if len(chunks) == 1 or threads == 1:
+        return np.concatenate([forecast(chunk) for chunk in chunks])
+    with ThreadPoolExecutor(threads) as pool:
+        return np.concatenate(list(pool.map(forecast, chunks)))
+
+
+def _session(onnx: bytes) -> InferenceSession:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     return onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
 

@@ -19,9 +19,13 @@ _AC = dg.AutomationCondition
 # A failure counts as an answer: the same change is not tried twice, the next one is.
 _answered = _AC.newly_requested() | _AC.newly_updated() | _AC.execution_failed().newly_true()
 
-# `will_be_requested` puts what follows into the same run. There is no `any_deps_missing`: leaderboard
-# also stands below the models that a recipe does not ask for, and those never exist.
-_inputs_changed = _AC.any_deps_match(_AC.data_version_changed() | _AC.will_be_requested())
+# What a run changes that goes on to this asset is that run's to follow: a tick reads assets seconds before
+# it reads runs, and may find the run ended but not yet its last asset. `will_be_requested` puts what
+# follows into the same run. There is no `any_deps_missing`: leaderboard also stands below the models that
+# a recipe does not ask for, and those never exist.
+_inputs_changed = _AC.any_deps_match(
+    (_AC.data_version_changed() & ~_AC.executed_with_root_target()) | _AC.will_be_requested()
+)
 
 KEEP_UP_TO_DATE = (
     (_inputs_changed | _AC.code_version_changed()).since(_answered)

@@ -218,6 +218,17 @@ def test_run_under_way_is_waited_for_and_then_there_is_nothing_left(complete: Au
     assert complete.tick() == {}
 
 
+def test_tick_that_sees_a_run_end_before_it_sees_its_last_asset_leaves_that_to_the_run(
+    complete: Automation,
+) -> None:
+    """A tick reads assets first and runs seconds later; in between a run may end."""
+    run = complete.run()
+    complete.end(run, *set(STAGES) - {"verification_report"}, version="2")
+    complete.settled()
+    complete.materialize("verification_report", version="2")
+    assert complete.tick() == {}
+
+
 def test_new_content_during_a_run_is_taken_up_after_it(complete: Automation) -> None:
     run = complete.run()
     complete.end(run, *STAGES, version="2")

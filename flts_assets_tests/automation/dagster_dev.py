@@ -105,7 +105,7 @@ def running_dev(home: Path, recipes: Path | None = None, **variables: str) -> It
         )
     dev = DagsterDev(process, f"http://127.0.0.1:{port}", log)
     try:
-        wait_until(lambda: _answers(dev), 150, "the webserver answers")
+        wait_until(lambda: _answers(dev), 600, "the webserver answers")
         yield dev
     finally:
         if process.poll() is None:

@@ -48,7 +48,7 @@ def flts(home: Path, *arguments: str, **variables: str) -> subprocess.CompletedP
         cwd=PROJECT,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=900,
         check=False,
     )
 
@@ -478,7 +478,7 @@ def test_killed_step_is_started_once_more_and_its_mlflow_run_ends(
         os.kill(steps[0], signal.SIGKILL)
         assert process.stdout is not None
         rest = process.stdout.read()
-        assert process.wait(timeout=240) == 0
+        assert process.wait(timeout=900) == 0
     assert re.search("gru_model +its process died; starting it once more", rest)
     deployment = Deployment(demo_home)
     trainings = [run.info.status for run in deployment.mlflow_runs() if run.info.run_name == "GRU"]
@@ -493,9 +493,8 @@ def test_what_a_dead_machine_left_is_told_by_doctor_and_closed_by_the_next_run(
     alone = {"FLTS_STEP_CONCURRENCY": "1"}  # the dead run holds the only slot of the pool
     with under_way(demo_home, recipe, UNDER_TRAINING, **alone) as process:
         members = session(process.pid)
-        for (
-            member
-        ) in members:  # stopped first, so that none sees another die, nor ends its training
+        # Stopped first, so that none sees another die, nor ends its training.
+        for member in members:
             os.kill(member, signal.SIGSTOP)
         living = output_of(demo_home, "doctor", **alone)
         assert "nothing is left over" in living, "a live run is left alone"

@@ -37,7 +37,9 @@ def test_stage_without_a_place_in_the_pool_says_that_it_waits() -> None:
 
             def leave() -> None:
                 with suppress(AssertionError):  # then the lines below show what was told instead
-                    until(lambda: "waiting for a place" in told.getvalue(), 120, "a line that waits")
+                    until(
+                        lambda: "waiting for a place" in told.getvalue(), 120, "a line that waits"
+                    )
                 storage.free_concurrency_slots_for_run("another run")
 
             other = threading.Thread(target=leave)

@@ -27,7 +27,7 @@ from confluent_kafka import Consumer, Producer
 from flts_assets.settings import KafkaSettings
 from flts_assets_tests.servers.process import announce, free_port, program
 
-START_S = 120.0
+START_S = 300.0
 HERE = "127.0.0.1"
 BEHIND = "127.0.0.2"
 """of a broker behind a cable: an address of the same length"""

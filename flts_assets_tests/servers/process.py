@@ -22,7 +22,7 @@ import pytest
 
 __all__ = ["Process", "announce", "free_port", "free_ports", "program"]
 
-DEADLINE_S = 120.0
+DEADLINE_S = 300.0
 
 
 def program(name: str) -> str:

@@ -185,7 +185,7 @@ def test_worker_that_listens_stays_small_and_swaps_within_seconds(
         promotion = promote(store, "GRU")
 
         def swapped() -> bool:
-            tell(kafka, promotion)  # again and again: who has just begun to listen may miss the first
+            tell(kafka, promotion)  # again: who has just begun to listen may miss the first
             answer = requests.get(f"http://127.0.0.1:{port}/model", timeout=60).json()
             return bool(answer["champion"]["run_id"] == promotion.run_id)
 

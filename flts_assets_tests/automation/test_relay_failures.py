@@ -203,7 +203,7 @@ def test_daemon_that_is_killed_goes_on_where_the_broker_had_acknowledged(
     with deployment.environment(), deployment.instance as instance:
         told = report_promotions(instance, 150)
         stand_in.start()
-        with KafkaBroker(stand_in.settings) as broker:
+        with KafkaBroker(stand_in.settings, send_s=60) as broker:
             broker.publish(Message("model-selected", "nobody", b'{"run_id": "first"}', "first"))
         with Reader(stand_in.servers, "model-selected") as reader:
             reader.wait_for(1)

@@ -35,7 +35,7 @@ def told(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 def tell(kafka: KafkaSettings, promotion: Promotion | None = None) -> None:
     """As the relay does; without a promotion: that the topic exists."""
     key = promotion.config_hash if promotion else "nobody"
-    with KafkaBroker(kafka) as broker:
+    with KafkaBroker(kafka, send_s=WAIT_S) as broker:
         broker.publish(Message("model-selected", f"global/{key}", b"{}", key))
 
 

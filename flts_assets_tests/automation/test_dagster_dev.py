@@ -18,7 +18,7 @@ from flts_assets.stores.object_store import MODEL_PROMOTION
 from flts_assets_tests.assets.deployment import Deployment
 from flts_assets_tests.automation.dagster_dev import running_dev, wait_until
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(5400)]
 
 TEMPLATE = """
 data: {train_file: Any.csv, test_file: Any_test.csv, sample_train_rows: 300, sample_test_rows: 60}

@@ -350,7 +350,7 @@ def test_dagster_home_whose_first_use_was_killed_midway_is_used_by_the_next_comm
         [sys.executable, "-c", KILLED_AT_FIRST_USE, *add],
         env=environment(tmp_path),
         cwd=PROJECT,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert killed.returncode == -signal.SIGKILL
@@ -588,7 +588,7 @@ def test_step_finds_what_it_needs_in_memory_and_its_launcher_needs_none_of_it(
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(home), *sys.path])},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -448,7 +448,7 @@ def test_run_killed_at_any_stage_leaves_no_process_and_the_next_goes_on_from_the
             process.wait()
             processes = before.keys() | session(process.pid).keys()
             assert len(before) > 2, "a fork server and a step at least"
-            assert left_alive(processes, timeout_s=20) == set(), f"killed at {moment}"
+            assert left_alive(processes, timeout_s=120) == set(), f"killed at {moment}"
 
     output = output_of(demo_home, "run", str(recipe))
     assert "closed 1 run(s) whose process is gone" in output

@@ -31,6 +31,8 @@ def chromium(executable: str | Path) -> Iterator[Browser]:
     """Playwright keeps an event loop running in this thread until the context ends."""
     expect.set_options(timeout=SHOWS_WITHIN_MS)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
+        browser = playwright.chromium.launch(
+            executable_path=executable, args=ARGUMENTS, timeout=3 * SHOWS_WITHIN_MS
+        )
         yield browser
         browser.close()

@@ -83,7 +83,7 @@ def test_dagster_finds_the_definitions_valid(home: Path) -> None:
         [*command, "-w", str(PROJECT / "workspace.yaml")],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
         cwd=home,
     )
@@ -98,7 +98,7 @@ def test_definitions_load_no_heavy_library(home: Path) -> None:
         [sys.executable, "-W", "error", "-c", script],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
         cwd=home,
     )

@@ -35,10 +35,14 @@ KEEP_UP_TO_DATE = (
 ).with_label("keep up to date")
 """For the assets of one recipe."""
 
-AFTER_PROMOTIONS = (
-    (_AC.any_deps_match(_AC.newly_updated()) | _AC.code_version_changed()).since(_answered)
-    & ~_AC.in_progress()
-).with_label("after promotions")
+# An overview that is being made may have read the pointers before a promotion of the same moment: what
+# was asked for since is an answer only where no promotion came with it.
+_promoted = _AC.any_deps_match(_AC.newly_updated()) | _AC.code_version_changed()
+_asked = _AC.newly_requested() | _AC.execution_failed().newly_true()
+
+AFTER_PROMOTIONS = (_promoted.since(_asked & ~_promoted) & ~_AC.in_progress()).with_label(
+    "after promotions"
+)
 """For an overview of all recipes: any promotion is enough, none is waited for."""
 
 

@@ -17,7 +17,6 @@ from flts_assets.stores.object_store import MODEL_PROMOTION
 from flts_assets.stores.pointer import Pointer, Promotion
 from flts_assets_tests.assets.deployment import SAMPLE50, Deployment
 
-NOW = datetime.now(timezone.utc)
 SHORT = load_recipe(SAMPLE50)
 FULL = SHORT.updated({"name": "full", "data": {"sample_train_rows": 0, "sample_test_rows": 0}})
 SEEDED = FULL.updated({"name": "seeded", "seed": 1})
@@ -34,7 +33,7 @@ def promotion(recipe: Recipe, skill: float = 0.1, score: float = 0.02) -> Promot
         config_hash=recipe.config_hash,
         model_uri="runs:/r/GRU",
         score=score,
-        timestamp=NOW - timedelta(days=2),
+        timestamp=datetime.now(timezone.utc) - timedelta(days=2),
         identifier="global",
         experiment="Default",
         rmse=0.1,

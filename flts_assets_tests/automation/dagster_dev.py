@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ import requests
 
 from flts_assets.settings import PROJECT
 from flts_assets_tests.servers.environment import OWN_VARIABLES
+from flts_assets_tests.servers.process import free_port
 
 __all__ = ["FLTS", "DagsterDev", "running_dev", "wait_until"]
 
@@ -87,9 +87,7 @@ class DagsterDev:
 @contextmanager
 def running_dev(home: Path, recipes: Path | None = None, **variables: str) -> Iterator[DagsterDev]:
     """`flts dev`, which nothing outlives. Without a folder of recipes no sensor starts a run itself."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     if recipes is None:
         recipes = home / "no-recipes"
         recipes.mkdir(exist_ok=True)
@@ -107,7 +105,7 @@ def running_dev(home: Path, recipes: Path | None = None, **variables: str) -> It
         )
     dev = DagsterDev(process, f"http://127.0.0.1:{port}", log)
     try:
-        wait_until(lambda: _answers(dev), 150, "the webserver answers")
+        wait_until(lambda: _answers(dev), 600, "the webserver answers")
         yield dev
     finally:
         if process.poll() is None:

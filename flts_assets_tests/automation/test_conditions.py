@@ -259,6 +259,20 @@ def test_promotions_of_many_recipes_are_followed_by_one_overview(complete: Autom
     assert complete.tick() == {}
 
 
+def test_promotion_beside_an_overview_that_is_being_made_is_followed_by_another(
+    complete: Automation,
+) -> None:
+    others = [RECIPE.for_station(name) for name in ("A", "B")]
+    complete.register(*others)
+    complete.materialize("promoted_model", recipe=others[0])
+    assert complete.tick() == {"all": {"champions"}}
+    complete.materialize("champions")
+    complete.materialize("promoted_model", recipe=others[1])  # which that one had not read
+    assert complete.tick() == {"all": {"champions"}}
+    complete.materialize("champions")
+    assert [complete.tick() for _ in range(3)] == [{}] * 3
+
+
 def test_changed_raw_content_shows_as_stale_until_what_follows_was_made_again(
     home: Path,
 ) -> None:

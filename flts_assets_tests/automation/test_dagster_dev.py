@@ -18,7 +18,7 @@ from flts_assets.stores.object_store import MODEL_PROMOTION
 from flts_assets_tests.assets.deployment import Deployment
 from flts_assets_tests.automation.dagster_dev import running_dev, wait_until
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(5400)]
 
 TEMPLATE = """
 data: {train_file: Any.csv, test_file: Any_test.csv, sample_train_rows: 300, sample_test_rows: 60}
@@ -59,17 +59,26 @@ class Watched:
     def promotions(self, recipe: Recipe) -> int:
         return len(list(self.deployment.platform.pointer(recipe.config_hash).history()))
 
-    def looks(self) -> int:
-        """Ticks that the raw-data sensor has had."""
+    def looks(self, sensor: str = "raw_data_sensor") -> int:
+        """Ticks that a sensor has had."""
         return sum(
             len(self.instance.get_ticks(state.instigator_origin_id, state.selector_id))
             for state in self.instance.all_instigator_state(instigator_type=InstigatorType.SENSOR)
-            if state.instigator_name == "raw_data_sensor"
+            if state.instigator_name == sensor
         )
 
-    def look_again(self, times: int = 3) -> None:
-        seen = self.looks()
-        self.until("more looks at the data", lambda: self.looks() >= seen + times)
+    def look_again(self, times: int = 3, sensor: str = "raw_data_sensor") -> None:
+        seen = self.looks(sensor)
+        self.until("more looks", lambda: self.looks(sensor) >= seen + times)
+
+    def until_nothing_follows(self) -> None:
+        """Every run has ended, and automation has looked at that and asked for none."""
+        while True:
+            self.until("all runs ended", self.settled)
+            runs = len(self.runs())
+            self.look_again(2, "keep_up_to_date")
+            if self.settled() and len(self.runs()) == runs:
+                return
 
     def _log(self) -> str:
         log = (self.home / "dev.log").read_text(errors="replace")[-6000:]
@@ -108,7 +117,7 @@ def test_copied_files_become_promoted_models_and_a_changed_one_its_own_again(
         for recipe in (elborn, poblesec):
             watched.until(recipe.name, lambda recipe=recipe: watched.promotions(recipe) == 1)  # type: ignore[misc]
         watched.until("overview", lambda: champions(watched) == {"ElBorn", "PobleSec"})
-        watched.until("all runs ended", watched.settled)
+        watched.until_nothing_follows()
         dev.kill()
 
     first = watched.runs("raw_data_sensor")
@@ -133,9 +142,7 @@ def test_copied_files_become_promoted_models_and_a_changed_one_its_own_again(
         altered = (home / "dataset" / "ElBorn.csv").read_text().splitlines(keepends=True)
         (home / "dataset" / "ElBorn.csv").write_text("".join(altered[:-1]))
         watched.until("ElBorn again", lambda: watched.promotions(elborn) == 2)
-        watched.until("all runs ended", watched.settled)
-        watched.look_again()
-        watched.until("all runs ended", watched.settled)
+        watched.until_nothing_follows()
 
     new = [run for run in watched.runs() if run.run_id not in before]
     assert {run.status for run in new} == {dg.DagsterRunStatus.SUCCESS}

@@ -24,11 +24,12 @@ from flts_assets_tests.automation.dagster_dev import DagsterDev, running_dev, wa
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.slow,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(3000),
     pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy"),  # MLflow's own
 ]
 
-WITHIN_S = 60
+WITHIN_S = 60 + 120
+"""a minute, and slack for a busy machine"""
 WORKER = "Started process for run"
 STEP = "Capturing logs for process"
 FAILURE, SUCCESS = dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.SUCCESS
@@ -74,7 +75,7 @@ def events(deployment: Deployment, run_id: str) -> list[tuple[str | None, str]]:
 
 def under_training(deployment: Deployment, run_id: str) -> None:
     """Wait until a model is being trained, and MLflow knows it."""
-    wait_until(lambda: run_id in deployment.platform.tracking.running().values(), 180, "a training")
+    wait_until(lambda: run_id in deployment.platform.tracking.running().values(), 900, "a training")
 
 
 def process_of(deployment: Deployment, run_id: str, told: str) -> int:
@@ -140,7 +141,7 @@ def test_run_that_was_killed_with_the_daemon_ends_after_the_next_start(
         worker = process_of(deployment, run_id, WORKER)
         assert worker in [one.pid for one in dev.members()]
         dev.kill()
-        wait_until(lambda: not dev.members(), 30, "nothing of it lives")
+        wait_until(lambda: not dev.members(), 120, "nothing of it lives")
     assert deployment.platform.tracking.running(), "nobody was left to end it"
     run = deployment.instance.get_run_by_id(run_id)
     assert run is not None
@@ -154,7 +155,7 @@ def test_run_that_was_killed_with_the_daemon_ends_after_the_next_start(
         WITHIN_S - (time.monotonic() - started),
         "its MLflow run is ended",
     )
-    ended_with(deployment, retry_of(deployment, run_id), SUCCESS, 240)
+    ended_with(deployment, retry_of(deployment, run_id), SUCCESS, 900)
     all_is_released(deployment)
 
 
@@ -167,7 +168,7 @@ def test_killed_step_is_started_once_more_and_its_mlflow_run_ends(
     wait_until(
         lambda: "KILLED" in mlflow_statuses(deployment, recipe), WITHIN_S, "its MLflow run is ended"
     )
-    ended_with(deployment, run_id, SUCCESS, 180)
+    ended_with(deployment, run_id, SUCCESS, 900)
     assert mlflow_statuses(deployment, recipe) == ["FINISHED", "KILLED"]
     all_is_released(deployment)
 
@@ -186,7 +187,7 @@ def test_run_whose_worker_was_killed_ends_and_is_tried_once_more(
         "its MLflow run is ended",
     )
     again = retry_of(deployment, run_id)
-    ended_with(deployment, again, SUCCESS, 240)
+    ended_with(deployment, again, SUCCESS, 900)
     assert mlflow_statuses(deployment, recipe)[0] == "FINISHED"
     all_is_released(deployment)
 
@@ -197,8 +198,13 @@ def test_error_in_a_step_is_not_tried_again(
     bad = recipe.for_station("Nowhere")
     register(bad, deployment.platform.registry, deployment.instance)
     run_id = dev.launch(bad.config_hash, *stages_of(bad))
-    ended_with(deployment, run_id, FAILURE, 120)
-    run = deployment.instance.get_run_by_id(run_id)
-    assert run is not None
-    assert run.tags["dagster/will_retry"] == "false"
+    ended_with(deployment, run_id, FAILURE, 900)
+
+    def will_retry() -> str | None:
+        run = deployment.instance.get_run_by_id(run_id)
+        assert run is not None
+        return run.tags.get("dagster/will_retry")
+
+    # Dagster tells the end first, and in another write whether it tries again.
+    assert wait_until(will_retry, WITHIN_S, "whether it is tried again") == "false"
     assert sum("STEP_RESTARTED" in text for _, text in events(deployment, run_id)) == 0

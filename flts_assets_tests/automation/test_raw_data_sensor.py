@@ -129,6 +129,7 @@ def sensor(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sensor]:
     folder.mkdir()
     (folder / "quick.yaml").write_text(TEMPLATE)
     monkeypatch.setenv("FLTS_RECIPES_FOLDER", str(folder))
+    monkeypatch.setattr(module, "SECONDS_A_TICK", 60)  # whatever else the machine does
     deployment = Deployment(home, in_memory=True)
     with deployment.instance as instance:
         yield Sensor(Platform(), instance, folder)
@@ -284,10 +285,7 @@ def test_file_that_cannot_be_read_is_told_once_holds_up_nobody_and_runs_once_it_
 
 
 @pytest.mark.slow
-def test_thousand_files_at_once_are_worked_off_in_bounded_ticks(
-    sensor: Sensor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "SECONDS_A_TICK", 60)  # whatever else the machine does
+def test_thousand_files_at_once_are_worked_off_in_bounded_ticks(sensor: Sensor) -> None:
     stations = [f"S{n:03}" for n in range(500)]
     for station in stations:
         for file in (f"{station}.csv", f"{station}_test.csv"):

@@ -114,12 +114,12 @@ def test_every_event_arrives_once_in_the_order_of_the_log(
         for config_hash in (HASH, OTHER):
             instance.report_runless_asset_event(promoted(number, config_hash))
     instance.report_runless_asset_event(processed())
-    first = tick(instance, KafkaBroker(kafka))
+    first = tick(instance, KafkaBroker(kafka, send_s=60))
     assert (first.events, first.messages, first.dead_letters, first.waiting) == (21, 22, 0, None)
     instance.report_runless_asset_event(promoted(10))
-    second = tick(instance, KafkaBroker(kafka), first.cursor)
+    second = tick(instance, KafkaBroker(kafka, send_s=60), first.cursor)
     assert (second.events, second.messages) == (1, 1)
-    assert tick(instance, KafkaBroker(kafka), second.cursor) == Relayed(second.cursor)
+    assert tick(instance, KafkaBroker(kafka, send_s=60), second.cursor) == Relayed(second.cursor)
     topics = [kafka.topic(name) for name in TOPICS[:4]]
     with Reader(kafka.bootstrap_servers, *topics) as reader:
         arrived = reader.wait_for(23)

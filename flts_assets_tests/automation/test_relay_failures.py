@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
@@ -50,29 +50,42 @@ WAIT_S = 200.0
 LOG = event_log(logging.getLogger("flts.tests"))
 
 
+MIDDLE = 30
+"""messages were acknowledged, most were not: a relay is interrupted here"""
+
+
 class Noting(KafkaBroker):
-    """Notes what was acknowledged."""
+    """Notes what was acknowledged, and does something at the MIDDLE of it."""
 
     acknowledged: list[str]
+    interrupt: Callable[[], None]
 
     def publish(self, message: Message) -> None:
         super().publish(message)
         self.acknowledged.append(message.idempotency_key)
+        if len(self.acknowledged) == MIDDLE:
+            self.interrupt()
 
 
 class Relay:
     """The relay of one deployment, tick after tick, as its sensor would run it."""
 
-    def __init__(self, instance: dg.DagsterInstance, broker: StandInBroker | Cable) -> None:
+    def __init__(
+        self,
+        instance: dg.DagsterInstance,
+        broker: StandInBroker | Cable,
+        interrupt: Callable[[], None] = lambda: None,
+    ) -> None:
         self.acknowledged: list[str] = []
         self.cursor = 0
         self.waits = 0
         self._instance = instance
         self._broker = broker
+        self._interrupt = interrupt
 
     def tick(self) -> Relayed:
         broker = Noting(self._broker.settings, send_s=2)
-        broker.acknowledged = self.acknowledged
+        broker.acknowledged, broker.interrupt = self.acknowledged, self._interrupt
         done = relay(self._instance, lambda: broker, self.cursor, LOG)
         assert done.cursor >= self.cursor
         assert (done.dead_letters, done.lost) == (0, 0)
@@ -119,26 +132,19 @@ def instance() -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
-def frozen(broker: StandInBroker) -> None:
-    broker.freeze()
-    time.sleep(5)  # longer than a message may take
-    broker.thaw()
-
-
 def test_every_event_arrives_although_the_broker_answers_no_more_in_the_middle(
     instance: dg.DagsterInstance, stand_in: StandInBroker
 ) -> None:
     told = report_promotions(instance, 200)
     stand_in.start()
-    own = Relay(instance, stand_in)
+    own = Relay(instance, stand_in, stand_in.freeze)
     thread = Thread(target=own.run_until_done, daemon=True)
     with Reader(stand_in.servers, "model-selected") as reader:
         thread.start()
-        until(lambda: len(own.acknowledged) >= 30, WAIT_S, "the first messages")
-        frozen(stand_in)
+        until(lambda: own.waits > 0, WAIT_S, "a relay that waits")
         assert own.cursor < owed(instance, 0, 1000)[-1].storage_id
+        stand_in.thaw()
         thread.join(WAIT_S)
-        assert own.waits > 0, "the interruption was noticed"
         until(lambda: len({one.name for one in reader.received}) == 200, WAIT_S, "all messages")
     assert_in_order(reader.received, told)
     assert len(own.acknowledged) == 200
@@ -153,12 +159,10 @@ def test_every_event_arrives_although_the_broker_dies_in_the_middle_and_comes_ba
     try:
         behind.start()
         cable.mend()
-        own = Relay(instance, cable)
+        own = Relay(instance, cable, cable.cut)
         thread = Thread(target=own.run_until_done, daemon=True)
         with Reader(cable.servers, "model-selected") as reader:
             thread.start()
-            until(lambda: len(own.acknowledged) >= 30, WAIT_S, "the first messages")
-            cable.cut()
             until(lambda: own.waits > 0, WAIT_S, "a relay that waits")
             before = len(own.acknowledged)
             cable.mend()
@@ -167,7 +171,7 @@ def test_every_event_arrives_although_the_broker_dies_in_the_middle_and_comes_ba
     finally:
         cable.cut()
         behind.stop(signal.SIGKILL)
-    assert 30 <= before < 200, "it died in the middle"
+    assert MIDDLE <= before < 200, "it died in the middle"
     assert_in_order(reader.received, told)
     assert len(own.acknowledged) == 200
 
@@ -199,7 +203,7 @@ def test_daemon_that_is_killed_goes_on_where_the_broker_had_acknowledged(
     with deployment.environment(), deployment.instance as instance:
         told = report_promotions(instance, 150)
         stand_in.start()
-        with KafkaBroker(stand_in.settings) as broker:
+        with KafkaBroker(stand_in.settings, send_s=60) as broker:
             broker.publish(Message("model-selected", "nobody", b'{"run_id": "first"}', "first"))
         with Reader(stand_in.servers, "model-selected") as reader:
             reader.wait_for(1)

@@ -15,7 +15,7 @@ from flts_assets.settings import PROJECT
 
 @pytest.mark.integration
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3000)
 def test_no_database_is_locked_with_daemon_webserver_and_three_steps_at_once(home: Path) -> None:
     done = subprocess.run(
         [sys.executable, "benchmarks/sqlite_pressure.py", "--pipelines", "3"],
@@ -23,7 +23,7 @@ def test_no_database_is_locked_with_daemon_webserver_and_three_steps_at_once(hom
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(PROJECT), *sys.path])},
         capture_output=True,
         text=True,
-        timeout=880,
+        timeout=2900,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]

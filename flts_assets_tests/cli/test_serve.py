@@ -18,7 +18,7 @@ def refused(home: Path, *arguments: str, **variables: str) -> str:
         env={**os.environ, "FLTS_HOME": str(home), **variables},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 1

@@ -47,7 +47,7 @@ def compose(env_file: Path, *arguments: str) -> subprocess.CompletedProcess[str]
         [*command, *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
         # Nothing of the caller's own: compose lets it go before the file.
         env={"PATH": os.environ["PATH"], "HOME": str(env_file.parent)},

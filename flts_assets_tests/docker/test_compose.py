@@ -34,7 +34,7 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_file_keeps_the_compose_specification() -> None:
     command = [program("check-jsonschema"), "--builtin-schema", "vendor.compose-spec"]
     done = subprocess.run(
-        [*command, str(COMPOSE_FILE)], capture_output=True, text=True, timeout=60, check=False
+        [*command, str(COMPOSE_FILE)], capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -198,7 +198,7 @@ def test_proxy_is_given_what_its_configuration_reads(services: dict[str, Any]) -
         env=services["proxy"]["environment"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

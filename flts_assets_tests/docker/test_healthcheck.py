@@ -24,7 +24,7 @@ def checked(url: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, str(DOCKER / "healthcheck.py"), url],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 

@@ -42,7 +42,7 @@ def configured(env_file: Path) -> subprocess.CompletedProcess[str]:
         [sys.executable, str(FOLDER / "configuration.py"), str(env_file)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 
@@ -57,7 +57,7 @@ def config_map(env_file: Path) -> dict[str, str]:
 
 def validated(path: Path) -> subprocess.CompletedProcess[str]:
     command = [program("kubernetes-validate"), "-k", VERSION, "--strict", str(path)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
 def hash_under(variables: dict[str, str], home: Path) -> str:
@@ -71,7 +71,7 @@ def hash_under(variables: dict[str, str], home: Path) -> str:
         cwd=PROJECT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -357,7 +357,7 @@ def test_dagsters_chart_renders_an_instance_as_compose_has_it(tmp_path: Path) ->
         [helm, "template", "dagster", CHART, "--namespace", "flts", "--values", values],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stderr

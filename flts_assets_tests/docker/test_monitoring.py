@@ -54,7 +54,7 @@ def promtool(*arguments: str) -> None:
     if shutil.which("promtool") is None:
         pytest.skip("no promtool on PATH; apt-get install prometheus")
     done = subprocess.run(
-        ["promtool", *arguments], capture_output=True, text=True, timeout=60, check=False
+        ["promtool", *arguments], capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

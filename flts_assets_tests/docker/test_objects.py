@@ -32,7 +32,7 @@ def test_s3_that_is_away_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
         },
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 1

@@ -27,7 +27,7 @@ from confluent_kafka import Consumer, Producer
 from flts_assets.settings import KafkaSettings
 from flts_assets_tests.servers.process import announce, free_port, program
 
-START_S = 120.0
+START_S = 300.0
 HERE = "127.0.0.1"
 BEHIND = "127.0.0.2"
 """of a broker behind a cable: an address of the same length"""
@@ -212,9 +212,13 @@ class Cable:
         with suppress(OSError):  # the cable is cut
             while True:
                 client, _ = door.accept()
-                broker = socket.create_connection(self._ends[1])
                 with self._guard:
-                    self._open |= {client, broker}
+                    if self._door is not door:  # cut since the client was let in
+                        client.close()
+                        return
+                    self._open.add(client)
+                    broker = socket.create_connection(self._ends[1])
+                    self._open.add(broker)
                 for source, target in ((client, broker), (broker, client)):
                     Thread(target=self._carry, args=(source, target), daemon=True).start()
 

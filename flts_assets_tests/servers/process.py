@@ -5,14 +5,16 @@ from __future__ import annotations
 import atexit
 import ctypes
 import os
+import secrets
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ import pytest
 
 __all__ = ["Process", "announce", "free_port", "free_ports", "program"]
 
-DEADLINE_S = 120.0
+DEADLINE_S = 300.0
 
 
 def program(name: str) -> str:
@@ -126,21 +128,34 @@ def free_port() -> int:
 
 
 def free_ports(count: int, also_free: int = 0) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on; with `also_free`, neither on port + that."""
+    """Ports of 127.0.0.1 that nobody listens on; with `also_free`, neither on port + that.
+
+    Between here and the server's start nobody takes them: the system gives out higher ones, pytest's
+    other workers have others, and none comes twice.
+    """
     found: list[int] = []
     while len(found) < count:
-        with socket.socket() as one, socket.socket() as other:
-            one.bind(("127.0.0.1", 0))
-            port = one.getsockname()[1]
-            if port + also_free > 65535 or port in found:
-                continue
+        port = next(_CANDIDATES)
+        with suppress(OSError), socket.socket() as one, socket.socket() as other:
+            one.bind(("127.0.0.1", port))
             if also_free:
-                try:
-                    other.bind(("127.0.0.1", port + also_free))
-                except OSError:
-                    continue
+                other.bind(("127.0.0.1", port + also_free))
             found.append(port)
     return found
+
+
+def _candidates() -> Iterator[int]:
+    """From anywhere, as sessions beside this one do."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % _WORKERS
+    own = range(_PORTS.start + worker, _PORTS.stop, _WORKERS)
+    first = secrets.randbelow(len(own))
+    return cycle([*own[first:], *own[:first]])
+
+
+_PORTS = range(12_000, 22_000)
+"""These and those 10,000 above lie below what Linux gives to clients, and to who asks for any port."""
+_WORKERS = 16
+_CANDIDATES = _candidates()
 
 
 def announce(config: pytest.Config, text: str) -> None:

@@ -29,7 +29,7 @@ def test_what_was_started_is_told_on_the_terminal_also_by_workers(
         env={**kept, "PYTHONPATH": str(PROJECT)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

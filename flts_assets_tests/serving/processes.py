@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,6 +18,7 @@ from typing import Final
 import pytest
 
 from flts_assets.settings import PROJECT
+from flts_assets_tests.servers.process import free_port
 
 __all__ = ["Running", "answers", "proxy", "service", "until", "workers_of"]
 
@@ -37,7 +37,7 @@ class Running:
 @contextmanager
 def service(home: Path, *options: str, **environment: str) -> Iterator[Running]:
     """`flts serve` over this directory, until the context ends."""
-    port = _free_port()
+    port = free_port()
     with _running(
         [str(FLTS), "serve", "--port", str(port), *options],
         port,
@@ -56,7 +56,7 @@ def proxy(ports: Sequence[int]) -> Iterator[Running]:
         if os.environ.get("FLTS_REQUIRE_PROXY"):
             pytest.fail(reason)
         pytest.skip(reason)
-    port = _free_port()
+    port = free_port()
     servers = {f"FLTS_SERVER_{place}": f"127.0.0.1:{one}" for place, one in enumerate(ports, 1)}
     command = [haproxy, "-db", "-f", str(PROJECT / "docker" / "haproxy.cfg")]
     # Killed at the end: it holds nothing, and Debian's 2.6 was once seen to live on after SIGTERM.
@@ -99,15 +99,9 @@ def answers(port: int, path: str) -> bool:
 
 def workers_of(parent: int) -> list[int]:
     """Children that serve, not multiprocessing's resource tracker."""
-    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    return [
-        int(one)
-        for one in children
-        if "spawn_main" in Path(f"/proc/{one}/cmdline").read_text(errors="replace")
-    ]
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+    found = []
+    for one in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+        with suppress(OSError):  # gone meanwhile
+            if "spawn_main" in Path(f"/proc/{one}/cmdline").read_text(errors="replace"):
+                found.append(int(one))
+    return found

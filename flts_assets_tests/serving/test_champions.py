@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from threading import Event
 from typing import Any, BinaryIO
 
 import pandas as pd
@@ -19,7 +20,7 @@ from flts_assets.errors import ObjectStoreError
 from flts_assets.serving import champions as serving_champions
 from flts_assets.stores.artifacts import new_attempt
 from flts_assets.stores.directory import DirectoryStore
-from flts_assets.stores.object_store import MODEL_PROMOTION
+from flts_assets.stores.object_store import MODEL_PROMOTION, ObjectHead
 from flts_assets.stores.pointer import Promotion
 from flts_assets_tests.serving.deployed import application, columns_of, promote, recipe_of
 from flts_assets_tests.serving.processes import until
@@ -263,11 +264,21 @@ def test_pointer_that_vanishes_before_it_is_read_is_gone(own_store: DirectorySto
 def test_look_that_fails_is_counted_and_what_was_served_goes_on(
     own_store: DirectoryStore, tmp_path: Path
 ) -> None:
-    pointers = own_store.root / MODEL_PROMOTION
-    with TestClient(application(own_store, poll_s=0.01)) as client:
+    broken = DirectoryStore(tmp_path / "broken")
+    broken.root.mkdir()
+    pointers = broken.root / MODEL_PROMOTION
+    pointers.symlink_to(pointers)  # to itself: no bucket that can be read
+    breaks = Event()
+
+    class Breaking(DirectoryStore):
+        """From one look to the next: one that was half done would find no pointers."""
+
+        def list(self, bucket: str, prefix: str = "") -> Iterator[ObjectHead]:
+            return broken.list(bucket, prefix) if breaks.is_set() else super().list(bucket, prefix)
+
+    with TestClient(application(Breaking(own_store.root), poll_s=0.01)) as client:
         assert "flts_polls_failed_total 0.0" in client.get("/metrics").text
-        pointers.rename(own_store.root / "away")
-        pointers.symlink_to(pointers)  # to itself: no bucket that can be read
+        breaks.set()
         until(lambda: "flts_polls_failed_total 0.0" not in client.get("/metrics").text)
         assert served(client) == ["TREES"]
 

@@ -307,7 +307,7 @@ def test_service_without_a_champion_lives_but_is_not_ready(
 def test_champion_of_altered_files_is_refused_and_the_old_one_goes_on_serving(
     own_store: DirectoryStore, rows: pd.DataFrame
 ) -> None:
-    app = application(own_store)
+    app = application(own_store, poll_s=3600)  # it looks when it is told to, at what is complete
     with started(app) as client:
         before = client.post("/predict", json=valid(rows)).json()
         promotion = promote(own_store, "TREES")

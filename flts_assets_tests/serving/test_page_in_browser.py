@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -19,12 +18,14 @@ from playwright.sync_api import Browser, FilePayload, Page, expect
 
 from flts_assets.forecasting.demo_cell import to_csv
 from flts_assets.stores.directory import DirectoryStore
+from flts_assets_tests.browser import SHOWS_WITHIN_MS
+from flts_assets_tests.servers.process import free_port
 from flts_assets_tests.serving.deployed import later_rows as station_rows
 from flts_assets_tests.serving.page_store import NAMES, add_rows, promote_from_board
 
 pytestmark = pytest.mark.slow
 
-STARTS_WITHIN_S: Final = 60
+STARTS_WITHIN_S: Final = 180
 
 COLOUR: Final = "name => getComputedStyle(document.body)[name]"
 CSV: Final = to_csv(station_rows().iloc[:60])
@@ -33,9 +34,7 @@ CSV: Final = to_csv(station_rows().iloc[:60])
 @contextmanager
 def served(home: Path, **environment: str) -> Iterator[str]:
     """The address of a service process on this directory."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = (sys.executable, "-m", "uvicorn", "flts_assets.serving.server:app", "--factory")
     process = subprocess.Popen(
         [*command, "--port", str(port), "--log-level", "warning"],
@@ -59,6 +58,7 @@ def _wait_until_it_answers(address: str, process: subprocess.Popen[bytes]) -> No
         except OSError:
             assert process.poll() is None, "the service ended"
             assert time.monotonic() < deadline, "the service does not answer"
+            time.sleep(0.05)  # and leaves it the core
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +81,7 @@ def opened(
         viewport={"width": width, "height": 800},
         color_scheme="dark" if theme == "dark" else "light",
     )
+    context.set_default_timeout(SHOWS_WITHIN_MS)
     page = context.new_page()
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))

@@ -27,7 +27,7 @@ from flts_assets.stores.prediction_records import read_records, record_keys
 from flts_assets_tests.serving.deployed import application, columns_of, promote, recipe_of
 
 KEY = re.compile(r"global/\d{4}-\d\d-\d\d/\d{6}\.\d{6}-[0-9a-f]{8}-\d+\.jsonl\.gz")
-SOON_S = 20.0
+SOON_S = 120.0
 
 
 class Events:
@@ -118,7 +118,10 @@ def test_answers_are_written_soon_without_being_asked_to(empty: DirectoryStore) 
     log.close()
 
 
-def test_a_full_batch_does_not_wait_for_its_time(empty: DirectoryStore) -> None:
+def test_a_full_batch_does_not_wait_for_its_time(
+    empty: DirectoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prediction_log, "DRAIN_S", SOON_S)  # megabytes are left at the end
     metrics = Metrics()
     log = PredictionLog(empty, metrics, Events(), flush_s=3600)
     log.start()

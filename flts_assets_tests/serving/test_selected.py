@@ -35,12 +35,22 @@ def told(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 def tell(kafka: KafkaSettings, promotion: Promotion | None = None) -> None:
     """As the relay does; without a promotion: that the topic exists."""
     key = promotion.config_hash if promotion else "nobody"
-    with KafkaBroker(kafka) as broker:
+    with KafkaBroker(kafka, send_s=WAIT_S) as broker:
         broker.publish(Message("model-selected", f"global/{key}", b"{}", key))
 
 
 def listening(told: pytest.LogCaptureFixture, times: int = 1) -> None:
     until(lambda: told.text.count('"listening"') >= times, WAIT_S, "the service to listen")
+
+
+def hearing(kafka: KafkaSettings, served: Promotion, *clients: TestClient) -> None:
+    """Tell of what is served until they hear it: a listener asks the broker yet where to begin."""
+
+    def heard() -> bool:
+        tell(kafka, served)
+        return all(metric(client, "flts_selected_messages_total") for client in clients)
+
+    until(heard, WAIT_S, "the service to hear")
 
 
 def champion(client: TestClient) -> str:
@@ -59,12 +69,17 @@ def test_promotion_told_by_the_broker_is_served_at_once(
     with TestClient(application(own_store, kafka, poll_s=HOUR)) as client:
         listening(told)
         promotion = promote(own_store, "TREES")
-        assert champion(client) != promotion.run_id
+        hearing(kafka, promotion, client)
+        until(lambda: champion(client) == promotion.run_id, WAIT_S, "the promoted model")
+        promotion = promote(own_store, "TREES")
+        before = metric(client, "flts_selected_messages_total")
         started = time.monotonic()
         tell(kafka, promotion)
         until(lambda: champion(client) == promotion.run_id, WAIT_S, "the promoted model")
         assert time.monotonic() - started < 60, "nobody waited for the next look"
-        assert metric(client, "flts_selected_messages_total") == 1
+        until(
+            lambda: metric(client, "flts_selected_messages_total") > before, WAIT_S, "its message"
+        )
 
 
 def test_every_service_hears_every_promotion(
@@ -76,6 +91,7 @@ def test_every_service_hears_every_promotion(
         TestClient(application(own_store, kafka, poll_s=HOUR)) as other,
     ):
         listening(told, 2)
+        hearing(kafka, promote(own_store, "TREES"), one, other)
         promotion = promote(own_store, "TREES")
         tell(kafka, promotion)
         for client in (one, other):
@@ -167,10 +183,10 @@ def test_worker_that_listens_stays_small_and_swaps_within_seconds(
         )
         assert service.poll() is None, log.read_text()
         promotion = promote(store, "GRU")
-        tell(kafka, promotion)
 
         def swapped() -> bool:
-            answer = requests.get(f"http://127.0.0.1:{port}/model", timeout=10).json()
+            tell(kafka, promotion)  # again: who has just begun to listen may miss the first
+            answer = requests.get(f"http://127.0.0.1:{port}/model", timeout=60).json()
             return bool(answer["champion"]["run_id"] == promotion.run_id)
 
         until(swapped, WAIT_S, "the promoted model")

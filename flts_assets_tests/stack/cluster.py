@@ -22,7 +22,7 @@ from flts_assets_tests.cli.test_cli import READ_BY_FLTS
 from flts_assets_tests.servers.postgres import Postgres
 from flts_assets_tests.servers.process import Process
 from flts_assets_tests.stack.machine import Machine
-from flts_assets_tests.stack.progress import ADD, STATION, Progress, tiny_recipe, until
+from flts_assets_tests.stack.progress import ADD, STATION, Progress, Step, tiny_recipe, until
 
 __all__ = ["Cluster", "cluster"]
 
@@ -92,7 +92,17 @@ class Cluster(Progress):
         process = self.workers.pop(worker)
         children = psutil.Process(process.pid).children(recursive=True)
         os.kill(process.pid, signal.SIGKILL)
+        process.thaw()  # what is left of its group, had it been stopped
         return children
+
+    def kill_at_work(self, worker: str) -> tuple[list[Step], list[psutil.Process]]:
+        """The same, and the steps in its hands: it is stopped first, so that none ends meanwhile."""
+        while True:
+            until(lambda: bool(self.in_hand(worker)), f"a step in the hands of {worker}")
+            self.workers[worker].freeze()
+            if lost := self.in_hand(worker):
+                return lost, self.kill(worker)
+            self.workers[worker].thaw()
 
     def _process(self, name: str, command: list[str], variables: Mapping[str, str]) -> Process:
         home = self.folder / name

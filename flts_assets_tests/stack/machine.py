@@ -20,7 +20,7 @@ class Machine:
     home: Path
     variables: Mapping[str, str]
 
-    def flts(self, *arguments: str, timeout_s: float = 280) -> subprocess.CompletedProcess[str]:
+    def flts(self, *arguments: str, timeout_s: float = 900) -> subprocess.CompletedProcess[str]:
         """A command, as a process. Fails the test if it takes longer."""
         users = {name: value for name, value in os.environ.items() if not READ_BY_FLTS.match(name)}
         return subprocess.run(
@@ -33,7 +33,7 @@ class Machine:
             check=False,
         )
 
-    def output_of(self, *arguments: str, timeout_s: float = 280) -> str:
+    def output_of(self, *arguments: str, timeout_s: float = 900) -> str:
         done = self.flts(*arguments, timeout_s=timeout_s)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout

@@ -40,7 +40,7 @@ from flts_assets_tests.servers.seaweed import Seaweed
 from flts_assets_tests.stack.machine import Machine
 from flts_assets_tests.stack.progress import tiny_recipe
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(2400)]
 
 PREFIX = "kept-"
 MADE = (
@@ -114,7 +114,7 @@ class Servers:
             },
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=900,
             check=False,
         )
 
@@ -321,7 +321,7 @@ def test_nothing_is_restored_beside_what_is_in_use(
         },
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 1
@@ -353,7 +353,7 @@ def _until_it_trains(servers: Servers, config_hash: str) -> None:
         f" WHERE runs.partition = '{config_hash}' AND dagster_event_type = 'STEP_START'"
         " AND step_key = 'gru_model'"
     )
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 900
     while not servers.postgres.execute(started, "dagster"):
         assert time.monotonic() < deadline, "the second run does not train"
         time.sleep(0.1)

@@ -24,7 +24,7 @@ from flts_assets_tests.stack.machine import Machine
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.slow,
-    pytest.mark.timeout(400),
+    pytest.mark.timeout(1800),
     pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy"),  # MLflow's own
     pytest.mark.filterwarnings("ignore:.*is currently in beta"),  # dagster-mlflow's own
 ]

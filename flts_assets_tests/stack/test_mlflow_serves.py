@@ -19,7 +19,7 @@ from flts_assets_tests.servers.process import Process, free_port, program
 from flts_assets_tests.serving.deployed import columns_of
 from flts_assets_tests.serving.processes import service
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 RECIPE = {
     "name": "served-twice",

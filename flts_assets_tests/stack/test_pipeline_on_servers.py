@@ -22,7 +22,7 @@ from flts_assets_tests.servers.postgres import Postgres
 from flts_assets_tests.servers.seaweed import Seaweed
 from flts_assets_tests.stack.machine import Machine
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(2400)]
 
 TRAINED = {"GRU", "LSTM", "PROPHET"}
 
@@ -56,7 +56,7 @@ def test_recipe_runs_from_raw_csv_to_a_served_forecast(
     recipe = load_recipe(PROJECT / "recipes" / f"{name}.yaml")
     files = [str(real_data / one) for one in (recipe.data.train_file, recipe.data.test_file)]
     machine.output_of("data", "add", *files)
-    machine.output_of("run", f"recipes/{name}.yaml", timeout_s=500)
+    machine.output_of("run", f"recipes/{name}.yaml", timeout_s=2000)
 
     # On all rows three trainers were logging at once; each model is whole on S3, by MLflow's server too.
     runs = runs_of(mlflow_server, recipe.config_hash)

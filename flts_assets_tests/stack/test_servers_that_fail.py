@@ -27,7 +27,7 @@ from flts_assets_tests.servers.seaweed import Seaweed
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.slow,
-    pytest.mark.timeout(400),
+    pytest.mark.timeout(1800),
     pytest.mark.filterwarnings("ignore"),  # of libraries whose connections break off
 ]
 
@@ -92,13 +92,12 @@ def deployment(
         **seaweed.environment(f"f{uuid4().hex[:8]}-"),
         **postgres.environment(postgres.database()),
         **tracked.server.environment(),
-        **BOUNDS,
     }
-    deployment = Deployment(tmp_path, variables=variables)
-    deployment.add_data(real_data, PobleSec="PobleSec", PobleSec_test="PobleSec_test")
-    run = deployment.run(load_recipe(SAMPLE50), "raw_data", "processed_data")
+    patient = Deployment(tmp_path, variables=variables)
+    patient.add_data(real_data, PobleSec="PobleSec", PobleSec_test="PobleSec_test")
+    run = patient.run(load_recipe(SAMPLE50), "raw_data", "processed_data")
     assert run.result.success, run.failures
-    return deployment
+    return Deployment(tmp_path, variables={**variables, **BOUNDS})
 
 
 def at_the_end_of_training(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:

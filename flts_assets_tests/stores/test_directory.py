@@ -124,7 +124,7 @@ def test_processes_that_increment_a_counter_lose_nothing(store: DirectoryStore) 
             assert process.stdin is not None
             process.stdin.write("go\n")
             process.stdin.flush()
-        assert [process.wait(timeout=60) for process in processes] == [0] * PROCESSES
+        assert [process.wait(timeout=600) for process in processes] == [0] * PROCESSES
     assert int(store.get(MODELS, "counter")) == PROCESSES * INCREMENTS
 
 

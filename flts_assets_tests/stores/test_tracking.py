@@ -184,7 +184,7 @@ def test_run_that_cannot_be_described_does_not_stay_running(tracking: Tracking) 
 @pytest.mark.slow
 def test_fresh_store_is_opened_by_four_processes_at_once(tmp_path: Path) -> None:
     command = [sys.executable, "-c", FIRST_USES, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     client = tracking_in(tmp_path).client
     runs = client.search_runs(["0"])
@@ -195,7 +195,7 @@ def test_fresh_store_is_opened_by_four_processes_at_once(tmp_path: Path) -> None
 @pytest.mark.slow
 def test_store_whose_first_opening_was_killed_midway_is_opened_by_the_next(tmp_path: Path) -> None:
     command = [sys.executable, "-c", KILLED_WHILE_CREATING, str(tmp_path), "70"]
-    killed = subprocess.run(command, capture_output=True, timeout=120, check=False)
+    killed = subprocess.run(command, capture_output=True, timeout=600, check=False)
     assert killed.returncode == -signal.SIGKILL
     tracking_in(tmp_path).start("GRU", {}, {}).end("FINISHED")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Error, Page
 
 from flts_assets_tests.assets.deployment import Deployment
 from flts_assets_tests.automation.dagster_dev import DagsterDev, running_dev
@@ -85,9 +85,13 @@ def pytest_runtest_makereport(
     if report.when != "call" or "page" not in fixtures:
         return report
     picture = item.config.stash[SCREENSHOTS] / f"{item.name}.png"
-    fixtures["page"].screenshot(path=picture)
+    told = str(picture)
+    try:
+        fixtures["page"].screenshot(path=picture)
+    except Error as error:  # of a test that has ended: no reason to end the others
+        told = str(error)
     if report.failed:
-        report.sections.append(("picture of the page", str(picture)))
+        report.sections.append(("picture of the page", told))
         report.sections.append(
             ("dagster dev", fixtures["dev"].log.read_text(errors="replace")[-LOG_SHOWN:])
         )

@@ -9,11 +9,12 @@ from typing import Any, Final
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from flts_assets_tests.automation.dagster_dev import wait_until
 from flts_assets_tests.test_definitions import SNAPSHOT
 from flts_assets_tests.ui.deployed import checks_of
 from flts_assets_tests.ui.pages import LARGE, box_in_graph, expect_kind, open_graph, upstream_assets
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(2400)]
 
 GRAPH: Final[dict[str, dict[str, Any]]] = json.loads(SNAPSHOT.read_text())
 
@@ -40,7 +41,9 @@ def test_every_asset_stands_in_its_group_with_its_kinds(page: Page) -> None:
         expect(node).to_be_visible()
         for kind in asset["kinds"]:
             expect_kind(node, kind)
-        assert is_inside(node, box_in_graph(page, asset["group"])), f"{name}, {asset['group']}"
+        group = box_in_graph(page, asset["group"])
+        # The graph is laid out anew while its data come.
+        wait_until(lambda node=node, group=group: is_inside(node, group), 60, name)  # type: ignore[misc]
 
 
 def test_what_was_run_is_green_in_the_graph_and_has_its_checks_passed(page: Page) -> None:

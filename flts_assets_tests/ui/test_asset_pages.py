@@ -21,7 +21,7 @@ from flts_assets_tests.ui.pages import (
     wait_for_success,
 )
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(2400)]
 
 HASH: Final = EVERY_KIND.config_hash
 GROUND: Final = """image => {

@@ -19,7 +19,7 @@ from flts_assets_tests.ui.pages import (
     wait_for_success,
 )
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(2400)]
 
 RUN: Final = """
 query ($id: ID!) { runOrError(runId: $id) { ... on Run {

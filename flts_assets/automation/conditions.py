@@ -15,34 +15,36 @@ from flts_assets.automation.jobs import STARTED_BY_TAG
 __all__ = ["automated", "keep_up_to_date"]
 
 _AC = dg.AutomationCondition
+_Condition = dg.AutomationCondition[dg.AssetKey]
 
-# A failure counts as an answer: the same change is not tried twice, the next one is.
-_answered = _AC.newly_requested() | _AC.newly_updated() | _AC.execution_failed().newly_true()
+# What a run changes that goes on to this asset is that run's to follow, even if it fails or is ended.
+# `will_be_requested` puts what follows into the same run. There is no `any_deps_missing`: leaderboard
+# also stands below the models that a recipe does not ask for, and those never exist.
+_changed = (
+    _AC.any_deps_match(
+        (_AC.data_version_changed() & ~_AC.executed_with_root_target()) | _AC.will_be_requested()
+    )
+    | _AC.code_version_changed()
+) & ~_AC.missing()
 
-# What a run changes that goes on to this asset is that run's to follow: a tick reads assets seconds before
-# it reads runs, and may find the run ended but not yet its last asset. `will_be_requested` puts what
-# follows into the same run. There is no `any_deps_missing`: leaderboard also stands below the models that
-# a recipe does not ask for, and those never exist.
-_inputs_changed = _AC.any_deps_match(
-    (_AC.data_version_changed() & ~_AC.executed_with_root_target()) | _AC.will_be_requested()
-)
+_promoted = _AC.any_deps_match(_AC.newly_updated()) | _AC.code_version_changed()
+
+
+def _until_requested(what: _Condition) -> _Condition:
+    """True from then on. Only a request answers it, and none that what came with it was not part of.
+
+    That the asset was made meanwhile is no answer: its run may have read its inputs before, and a tick
+    reads assets seconds before it reads runs. At most a run too many finds that there is nothing to do.
+    """
+    return what.since(_AC.newly_requested() & ~what)
+
 
 KEEP_UP_TO_DATE = (
-    (_inputs_changed | _AC.code_version_changed()).since(_answered)
-    & ~_AC.missing()
-    & ~_AC.any_deps_in_progress()
-    & ~_AC.in_progress()
+    _until_requested(_changed) & ~_AC.any_deps_in_progress() & ~_AC.in_progress()
 ).with_label("keep up to date")
 """For the assets of one recipe."""
 
-# An overview that is being made may have read the pointers before a promotion of the same moment: what
-# was asked for since is an answer only where no promotion came with it.
-_promoted = _AC.any_deps_match(_AC.newly_updated()) | _AC.code_version_changed()
-_asked = _AC.newly_requested() | _AC.execution_failed().newly_true()
-
-AFTER_PROMOTIONS = (_promoted.since(_asked & ~_promoted) & ~_AC.in_progress()).with_label(
-    "after promotions"
-)
+AFTER_PROMOTIONS = (_until_requested(_promoted) & ~_AC.in_progress()).with_label("after promotions")
 """For an overview of all recipes: any promotion is enough, none is waited for."""
 
 

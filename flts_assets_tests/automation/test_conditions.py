@@ -72,6 +72,13 @@ class Automation:
             assert requested == {"all": {"champions"}}
             self.materialize("champions")
 
+    def settled_but(self, expected: dict[str, set[str]]) -> None:
+        """Ticks until it has seen all there is, and has asked for this once, overviews aside."""
+        requested = [self.tick() for _ in range(4)]
+        for one in requested:
+            one.pop("all", None)
+        assert [one for one in requested if one] == [expected]
+
     def run(self, recipe: Recipe = RECIPE) -> dg.DagsterRun:
         """A run of the main job, under way."""
         run = create_run(
@@ -82,12 +89,16 @@ class Automation:
         )
         return run
 
+    def whole_run(self, version: str = "1", recipe: Recipe = RECIPE) -> None:
+        """A run of all stages."""
+        self.end(self.run(recipe), *STAGES, version=version)
+
     def end(self, run: dg.DagsterRun, *made: str, version: str, failed: bool = False) -> None:
         """The run ends, having materialised these."""
         for asset in made:
             event = dg.AssetMaterialization(
                 asset,
-                partition=HASH,
+                partition=run.tags["dagster/partition"],
                 tags={"dagster/data_version": f"{asset}-{version}"},
             )
             self.instance.report_dagster_event(_materialized(run, event), run_id=run.run_id)
@@ -116,7 +127,7 @@ def automation() -> Iterator[Automation]:
 def complete(automation: Automation) -> Automation:
     """The recipe was run, and automation has nothing to do."""
     automation.tick()
-    automation.materialize(*STAGES)
+    automation.whole_run()
     automation.settled()
     return automation
 
@@ -146,7 +157,7 @@ def test_a_thousand_registered_recipes_that_nobody_ran_start_nothing(
 
 def test_first_run_of_a_recipe_is_followed_by_the_overview_alone(automation: Automation) -> None:
     automation.tick()
-    automation.materialize(*STAGES)
+    automation.whole_run()
     assert automation.tick() == {"all": {"champions"}}
 
 
@@ -168,7 +179,7 @@ def test_raw_data_materialised_again_with_the_same_content_starts_nothing(
 def test_new_content_of_one_recipe_leaves_others_alone(complete: Automation) -> None:
     other = RECIPE.for_station("ElBorn")
     complete.register(other)
-    complete.materialize(*STAGES, recipe=other)
+    complete.whole_run(recipe=other)
     complete.settled()
     complete.materialize("raw_data", version="2", recipe=other)
     assert complete.tick().keys() == {other.config_hash}
@@ -208,14 +219,43 @@ def test_stage_that_says_not_in_recipe_again_changes_nothing_after_it(
     assert complete.tick() == {}
 
 
-def test_run_under_way_is_waited_for_and_then_there_is_nothing_left(complete: Automation) -> None:
+@pytest.mark.parametrize("failed", [False, True])
+def test_new_content_beside_a_run_is_followed_after_it_which_may_not_have_read_it(
+    complete: Automation, failed: bool
+) -> None:
     run = complete.run()
     complete.materialize("raw_data", version="2")
+    assert complete.tick() == {}, "the run is waited for"
     assert complete.tick() == {}
+    made = set() if failed else set(STAGES) - {"raw_data"}
+    complete.end(run, *made, version="1", failed=failed)
+    complete.settled_but({HASH: set(STAGES) - {"raw_data"}})
+
+
+def test_new_content_in_the_moment_a_run_ends_is_followed(complete: Automation) -> None:
+    run = complete.run()
+    complete.end(run, *STAGES, version="1")
+    complete.materialize("raw_data", version="2")
+    complete.settled_but({HASH: set(STAGES) - {"raw_data"}})
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_run_is_left_to_itself(complete: Automation, failed: bool) -> None:
+    run = complete.run()
     assert complete.tick() == {}
-    complete.end(run, *STAGES, version="2")
+    made = STAGES[:2] if failed else STAGES
+    complete.end(run, *made, version="2", failed=failed)
     complete.settled()
     assert complete.tick() == {}
+
+
+def test_stages_that_a_person_makes_one_by_one_are_left_to_that_person(
+    automation: Automation,
+) -> None:
+    automation.tick()
+    for stage in STAGES:
+        automation.materialize(stage)
+        assert set(automation.tick()) <= {"all"}
 
 
 def test_tick_that_sees_a_run_end_before_it_sees_its_last_asset_leaves_that_to_the_run(

@@ -45,6 +45,8 @@ def serve(
         *("--http", "flts_assets.serving.whole_answers:WholeAnswers"),
         *("--log-level", "warning", "--no-access-log", "--backlog", "4096"),
         *("--timeout-graceful-shutdown", "30"),
+        # uvicorn kills a worker that is silent for so long; five seconds may be a busy machine's.
+        *("--timeout-worker-healthcheck", "30"),
     ]
     os.execv(sys.executable, command)
 

@@ -170,11 +170,30 @@ def test_record_without_a_column_is_named_by_its_place(
     assert response.json()["error"]["field"] == "data[12].rb_up"
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"nul", b"\xff\xfe", b'{"data": NaN}', b"[" * 5000])
+@pytest.mark.parametrize("body", [b"", b"{", b"nul", b"\xff\xfe", b"NaN", b"[" * 5000])
 def test_body_that_is_no_json_is_refused(client: TestClient, body: bytes) -> None:
     response = client.post("/predict", content=body)
     assert response.status_code == 422
     assert response.json()["error"]["field"] == "body"
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_number_that_is_not_finite_is_told_with_its_place(
+    client: TestClient, rows: pd.DataFrame, value: str
+) -> None:
+    faulty = valid(rows)
+    faulty["data"]["mcs_up"][7] = "here"
+    for body, field in (
+        (faulty, "data.mcs_up[7]"),
+        ({"batch": [valid(rows), faulty]}, "batch[1].data.mcs_up[7]"),
+        (valid(rows) | {"levels": [0.5, "here"]}, "levels[1]"),
+    ):
+        content = orjson.dumps(body).replace(b'"here"', value.encode())
+        response = client.post("/predict", content=content)
+        assert response.status_code == 422
+        error = response.json()["error"]
+        assert (error["field"], error["received"]) == (field, value.replace("1e999", "Infinity"))
+        assert error["allowed"]
 
 
 def test_deeply_nested_body_is_refused_and_not_repeated_in_full(client: TestClient) -> None:

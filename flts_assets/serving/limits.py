@@ -40,9 +40,13 @@ class StoppingError(FltsError):
 class BodyTooLargeError(FltsError):
     """A body above the limit."""
 
+    field = "body"
+
 
 class BodyLateError(FltsError):
     """A body that does not come."""
+
+    field = "body"
 
 
 class Gate:

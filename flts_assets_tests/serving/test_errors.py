@@ -77,6 +77,12 @@ FAULTS: dict[str, tuple[Callable[[Body], None], str, Any, str]] = {
     "bool in a column": (put("data", "down", 4, value=True), "data.down[4]", True, "0 to"),
     "negative": (put("data", "mcs_up", 0, value=-0.5), "data.mcs_up[0]", -0.5, "0 to 1e+15"),
     "huge number": (put("data", "mcs_up", 29, value=1e300), "data.mcs_up[29]", 1e300, "1e+15"),
+    "huge whole number": (
+        put("data", "up", 2, value=2**64 - 1),
+        "data.up[2]",
+        2**64 - 1,
+        "1e+15",
+    ),
     "column that is no list": (put("data", "down", value=3), "data.down", 3, ""),
     "lengths that differ": (put("data", "up", value=[1.0] * 29), "data.up", 29, "30"),
     "irregular times": (
@@ -203,6 +209,17 @@ def test_deeply_nested_body_is_refused_and_not_repeated_in_full(client: TestClie
     assert len(response.content) < 2_000
 
 
+@pytest.mark.parametrize("change", [put("x" * 9_000, value=1), put("data", "x" * 9_000, value=[])])
+def test_long_name_is_not_repeated_in_full(
+    client: TestClient, rows: pd.DataFrame, change: Callable[[Body], None]
+) -> None:
+    body = valid(rows)
+    change(body)
+    response = client.post("/predict", json=body)
+    assert response.status_code == 422
+    assert len(response.content) < 2_000
+
+
 def test_forecast_beyond_the_year_2200_is_refused(client: TestClient, rows: pd.DataFrame) -> None:
     body = valid(rows)
     days = pd.date_range("2100-01-01", periods=30, freq="D").strftime("%Y-%m-%d").tolist()
@@ -226,8 +243,11 @@ def test_unknown_model_is_not_found_and_those_there_are_are_told(
     response = client.post("/predict", json=body)
     assert response.status_code == 404
     error = response.json()["error"]
-    assert error["received"] == "Atlantis"
+    assert (error["field"], error["received"]) == (field, "Atlantis")
     assert error["allowed"]
+    response = client.post("/predict", json={"batch": [valid(rows), body]})
+    assert response.status_code == 404
+    assert response.json()["error"]["field"] == f"batch[1].{field}"
 
 
 def test_station_and_config_hash_that_disagree_are_not_found(
@@ -238,7 +258,7 @@ def test_station_and_config_hash_that_disagree_are_not_found(
     response = client.post("/predict", json={**body, "station": "GRU"})
     assert response.status_code == 404
     error = response.json()["error"]
-    assert (error["received"], error["allowed"]) == ("GRU", "LSTM")
+    assert (error["field"], error["received"], error["allowed"]) == ("station", "GRU", "LSTM")
 
 
 @contextmanager
@@ -257,6 +277,7 @@ def test_body_over_the_limit_is_refused(
         larger = body + b" "
         response = client.post("/predict", content=larger if declared else iter([body, b" "]))
     assert response.status_code == 413
+    assert response.json()["error"]["field"] == "body"
     assert response.json()["error"]["received"] == len(larger)
     assert response.json()["error"]["allowed"] == f"{len(body)} bytes"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from datetime import timedelta
 
 import pandas as pd
@@ -72,6 +73,25 @@ def test_file_of_another_century_is_refused(client: TestClient, rows: pd.DataFra
     response = client.post("/predict/file", content=content, headers=PARQUET)
     assert response.status_code == 422
     assert "1900" in response.json()["error"]["allowed"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/predict", "/predict/file", "/v2/models/TREES/infer", "/upload/dataset/New.csv"]
+)
+def test_packed_body_is_refused_by_name(
+    own_client: TestClient, own_store: DirectoryStore, path: str
+) -> None:
+    headers = {"Content-Encoding": "gzip", "Content-Type": "text/csv"}
+    response = own_client.post(path, content=gzip.compress(b"{}"), headers=headers)
+    assert response.status_code == (400 if path.startswith("/v2") else 422)
+    assert "Content-Encoding: bodies are read as they come; received: 'gzip'" in response.text
+    assert own_store.head("dataset", "New.csv") is None
+
+
+def test_body_that_says_it_is_not_packed_is_read(client: TestClient, rows: pd.DataFrame) -> None:
+    body = {"data": columns_of(rows)}
+    response = client.post("/predict", json=body, headers={"Content-Encoding": "Identity"})
+    assert response.status_code == 200
 
 
 def test_body_that_does_not_come_gives_its_place_back(

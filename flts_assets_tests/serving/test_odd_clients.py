@@ -75,6 +75,20 @@ def test_file_of_another_century_is_refused(client: TestClient, rows: pd.DataFra
     assert "1900" in response.json()["error"]["allowed"]
 
 
+@pytest.mark.parametrize("kind", ["json", "parquet"])
+def test_first_moment_that_is_allowed_is_allowed(
+    client: TestClient, rows: pd.DataFrame, kind: str
+) -> None:
+    old = rows.iloc[:30].copy()
+    old.index = pd.date_range("1900-01-01", periods=30, freq="2min", name=rows.index.name)
+    if kind == "json":
+        response = client.post("/predict", json={"data": columns_of(old)})
+    else:
+        content = old.reset_index().to_parquet(index=False)
+        response = client.post("/predict/file", content=content, headers=PARQUET)
+    assert response.status_code == 200
+
+
 @pytest.mark.parametrize(
     "path", ["/predict", "/predict/file", "/v2/models/TREES/infer", "/upload/dataset/New.csv"]
 )
@@ -134,6 +148,16 @@ def test_scheme_of_the_token_is_written_in_any_case(
         headers={"authorization": f"{scheme} {TOKEN}"},
     )
     assert response.status_code == 200
+
+
+def test_token_of_other_letters_is_compared_as_it_was_sent(
+    own_store: DirectoryStore, rows: pd.DataFrame
+) -> None:
+    body = {"data": columns_of(rows.iloc[:30])}
+    with TestClient(application(own_store, token="Zürich")) as client:
+        for sent, status in (("Zürich", 200), ("Zurich", 401)):
+            headers = {b"Authorization": f"Bearer {sent}".encode()}
+            assert client.post("/predict", json=body, headers=headers).status_code == status
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from flts_assets.serving.requests import MOST_SEARCHED
 from flts_assets.stores.directory import DirectoryStore
 from flts_assets_tests.serving.conftest import TOKEN
 from flts_assets_tests.serving.deployed import application, columns_of, promote, recipe_of
@@ -200,6 +201,13 @@ def test_number_that_is_not_finite_is_told_with_its_place(
         error = response.json()["error"]
         assert (error["field"], error["received"]) == (field, value.replace("1e999", "Infinity"))
         assert error["allowed"]
+
+
+def test_huge_body_is_not_searched_for_what_is_not_finite(client: TestClient) -> None:
+    body = b'{"data": [' + b"0," * MOST_SEARCHED + b"NaN]}"
+    response = client.post("/predict", content=body)
+    assert response.status_code == 422
+    assert response.json()["error"]["field"] == "body"
 
 
 def test_deeply_nested_body_is_refused_and_not_repeated_in_full(client: TestClient) -> None:

@@ -30,10 +30,16 @@ class NoChampionError(FltsError):
 
 
 class UnknownModelError(FltsError):
-    """A request names a station or config hash without a champion."""
+    """A request names a station or config hash without a champion; `field` is where it does."""
+
+    def __init__(self, field: str, what: str, *, received: str, allowed: str) -> None:
+        self.field = field
+        super().__init__(f"{field}: {what}", received=received[:200], allowed=allowed)
 
 
-def champion_for(served: Served, station: str | None, config_hash: str | None) -> Champion:
+def champion_for(
+    served: Served, station: str | None, config_hash: str | None, where: str = ""
+) -> Champion:
     """Who answers. Raises UnknownModelError for a name nobody has, NoChampionError for none at all."""
     if not served.by_hash:
         raise NoChampionError(
@@ -44,14 +50,16 @@ def champion_for(served: Served, station: str | None, config_hash: str | None) -
         champion = served.by_hash.get(config_hash)
         if champion is None:
             raise UnknownModelError(
+                f"{where}config_hash",
                 "no champion of this config_hash",
-                received=config_hash[:200],
+                received=config_hash,
                 allowed=", ".join(served.by_hash),
             )
         if station not in (None, champion.station):
             raise UnknownModelError(
+                f"{where}station",
                 "the champion of this config_hash is another station's",
-                received=str(station)[:200],
+                received=str(station),
                 allowed=champion.station,
             )
         return champion
@@ -59,8 +67,9 @@ def champion_for(served: Served, station: str | None, config_hash: str | None) -
         champion = served.of_station(station)
         if champion is None:
             raise UnknownModelError(
+                f"{where}station",
                 "no champion of this station",
-                received=station[:200],
+                received=station,
                 allowed=", ".join(sorted({one.station for one in served.by_hash.values()})),
             )
         return champion

@@ -9,6 +9,9 @@ A model is a station, or a config hash. `rows` holds the eleven raw columns in t
 nested or flat; one tensor [R] (or [R, 1]) for each column says the same. Outputs are `ts` and the
 targets, [steps] each, in raw units, with `down-lo-90` and `down-hi-90` for a level of 0.9.
 
+Parameters of other names are passed over, as the protocol leaves names to each server: clients send those
+of theirs unasked (Triton's `binary_data_output`).
+
 Source: github.com/kserve/open-inference-protocol, specification/protocol/inference_rest.md. Versions of
 models and binary tensors, both optional there, are not offered. Every error is {"error": "…"}.
 """
@@ -226,13 +229,17 @@ def _wanted(outputs: object) -> list[str] | None:
     """Names of outputs. None: all."""
     if outputs is None:
         return None
-    names = []
+    names: dict[str, None] = {}
     for place, output in enumerate(_objects(outputs, "outputs")):
         name = output.get("name")
-        if not isinstance(name, str):
-            raise RequestError(f"outputs[{place}].name", "must be a name", received=name)
-        names.append(name)
-    return names
+        if not isinstance(name, str) or name in names:
+            raise RequestError(
+                f"outputs[{place}].name",
+                "must be a name that was not given before",
+                received=name,
+            )
+        names[name] = None
+    return list(names)
 
 
 def _objects(value: object, where: str) -> list[Mapping[str, Any]]:

@@ -11,6 +11,7 @@ from typing import Final
 from starlette.requests import Request
 
 from flts_assets.errors import FltsError
+from flts_assets.serving.request_error import RequestError
 
 __all__ = [
     "BodyLateError",
@@ -40,9 +41,13 @@ class StoppingError(FltsError):
 class BodyTooLargeError(FltsError):
     """A body above the limit."""
 
+    field = "body"
+
 
 class BodyLateError(FltsError):
     """A body that does not come."""
+
+    field = "body"
 
 
 class Gate:
@@ -95,7 +100,10 @@ class Gate:
 
 
 async def body_of(request: Request, limit: int) -> bytes:
-    """The whole body. Raises BodyTooLargeError, and BodyLateError if it takes more than BODY_S."""
+    """The whole body.
+
+    Raises BodyTooLargeError, BodyLateError if it takes more than BODY_S, RequestError if it is packed.
+    """
     reading = asyncio.current_task()
     assert reading is not None
     is_late = False
@@ -136,6 +144,11 @@ async def _read(request: Request, limit: int) -> bytes:
             break
     if size > limit:
         raise _too_large(size, limit)
+    coding = request.headers.get("content-encoding", "identity")
+    if coding.strip().lower() != "identity":
+        raise RequestError(
+            "Content-Encoding", "bodies are read as they come", received=coding, allowed="identity"
+        )
     return b"".join(parts)
 
 

@@ -17,7 +17,7 @@ class RequestError(FltsError):
     def __init__(
         self, field: str, what: str, *, received: object = None, allowed: str | None = None
     ) -> None:
-        self.field = field
+        self.field = field = _cut(field)
         super().__init__(f"{field}: {what}", received=_short(received), allowed=allowed)
 
 
@@ -31,6 +31,9 @@ def check_known(body: Mapping[Any, Any], where: str, fields: Sequence[str]) -> N
 def _short(value: object) -> object:
     """A value as an error may show it."""
     if value is None or isinstance(value, (bool, int, float)):
-        return value if not isinstance(value, int) or abs(value) < 2**63 else "a huge number"
-    text = value if isinstance(value, str) else reprlib.repr(value)
+        return value if not isinstance(value, int) or -(2**63) <= value < 2**64 else "a huge number"
+    return _cut(value if isinstance(value, str) else reprlib.repr(value))
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= 200 else f"{text[:200]}…"

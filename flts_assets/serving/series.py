@@ -158,7 +158,7 @@ def _moments(column: list[Any], where: str) -> npt.NDArray[np.datetime64]:
     if set(map(type, column)) == {str} and _TIMES.fullmatch("\n".join(column)):
         with suppress(ValueError):
             times = np.array(column, dtype="datetime64[us]")
-            if times.min() > EARLIEST and times.max() < LATEST:
+            if times.min() >= EARLIEST and times.max() < LATEST:
                 return times
     for row, value in enumerate(column):
         if not isinstance(value, str) or not _is_moment(value):
@@ -178,4 +178,4 @@ def _is_moment(text: str) -> bool:
         moment = np.array([text], dtype="datetime64[us]")[0]
     except ValueError:
         return False
-    return bool(EARLIEST < moment < LATEST)
+    return bool(EARLIEST <= moment < LATEST)

@@ -60,8 +60,9 @@ class Service:
         served = self.champions.served
         results = []
         for place, ask in enumerate(asks):
-            champion = champion_for(served, ask.station, ask.config_hash)
-            results.append(answer(ask, champion, f"batch[{place}]." if batch else ""))
+            where = f"batch[{place}]." if batch else ""
+            champion = champion_for(served, ask.station, ask.config_hash, where)
+            results.append(answer(ask, champion, where))
         self._note(asks, results, started)
         return results
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Final
 
 import orjson
@@ -56,6 +57,17 @@ def headers_of(status: int) -> dict[str, str]:
     return {"Retry-After": "1"} if status == 503 else {}
 
 
+def _place_of(error: FltsError) -> str | None:
+    """The field at fault; of a file its column, or else the file as such."""
+    places = (getattr(error, name, None) for name in ("field", "column", "file"))
+    return next((place for place in places if place is not None), None)
+
+
+def _shown(value: object) -> object:
+    """JSON has no word for numbers that are not finite."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def told(error: FltsError) -> Response:
     """What failed, what was received, what is allowed."""
     status = status_of(error)
@@ -64,8 +76,8 @@ def told(error: FltsError) -> Response:
         "error": {
             "kind": type(error).__name__,
             "message": error.told,
-            "field": getattr(error, "field", getattr(error, "column", None)),
-            "received": error.received,
+            "field": _place_of(error),
+            "received": _shown(error.received),
             "allowed": error.allowed,
         },
     }

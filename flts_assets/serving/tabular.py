@@ -65,13 +65,13 @@ def series_in(content: bytes, file: str, kind: Format) -> Series:
     frame = parse_raw(content, file) if kind == "csv" else _parquet_frame(content, file)
     values = frame.to_numpy(dtype=np.float64)
     first, last = frame.index[[0, -1]].to_numpy()
-    if not EARLIEST < first <= last < LATEST:
+    if not EARLIEST <= first <= last < LATEST:
         raise RawDataError(
             file,
             "the times are not of our days",
             column=TIME_COLUMN,
             received=f"{first} to {last}",
-            allowed="after 1900 and before 2200",
+            allowed="1900 to 2200",
         )
     faulty = ~((values >= 0) & (values <= LARGEST))
     if faulty.any():

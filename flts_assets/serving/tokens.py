@@ -24,7 +24,9 @@ def require_token(request: Request, token: str | None) -> None:
     if token is None:
         return
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), token.encode()):
+    # Headers are latin-1 to Starlette; this is what was sent.
+    sent = given.encode("latin-1")
+    if scheme.lower() != "bearer" or not hmac.compare_digest(sent, token.encode()):
         raise UnauthorizedError(
             "the request carries no valid token", allowed="Authorization: Bearer <token>"
         )

@@ -77,7 +77,7 @@ class DirectoryStore(ObjectStore):
         """The file itself: a later write puts another in its place. Raises ObjectNotFoundError."""
         path = self._path(bucket, key)
         try:
-            return path.open("rb")
+            return _open_file(path)
         except OSError as error:
             if not _is_absent(error):
                 raise
@@ -212,9 +212,18 @@ class DirectoryStore(ObjectStore):
             os.close(lock)
 
 
+def _open_file(path: Path) -> BinaryIO:
+    """For reading. Whatever is no file counts as a directory does: pipes wait, devices never end."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    return os.fdopen(descriptor, "rb")
+
+
 def _is_absent(error: OSError) -> bool:
-    """Nothing stands there; a symbolic link that leads to itself leads nowhere."""
-    return isinstance(error, _ABSENT) or error.errno == errno.ELOOP
+    """Nothing stands there; a symbolic link that leads to itself leads nowhere, a socket is no file."""
+    return isinstance(error, _ABSENT) or error.errno in (errno.ELOOP, errno.ENXIO)
 
 
 def _slot(key: str) -> str:

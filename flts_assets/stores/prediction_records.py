@@ -47,6 +47,10 @@ __all__ = [
 ]
 
 _DATED: Final = re.compile(r"[^/]+/\d{4}-\d\d-\d\d/[^/]+\.jsonl\.gz", re.ASCII)
+_OF_A_SERVICE: Final = re.compile(
+    r"[^/]+/\d{4}-\d\d-\d\d/\d{6}\.\d{6}-[^/]+-\d+\.jsonl\.gz", re.ASCII
+)
+"""as `key_of` names them: clients may add logs of their own, of any content, under other names"""
 _WHO: Final = ("identifier", "run_id", "config_hash", "model_type", "station")
 LOGGED_COLUMNS: Final = (
     *("asked_at", *_WHO, "last_time", *RAW_COLUMNS),
@@ -181,7 +185,7 @@ def answered_since(store: ObjectStore, identifier: str, since: datetime) -> set[
 def _keys(store: ObjectStore, identifier: str) -> list[str]:
     """In the order of time; what else lies there was not written by a service."""
     heads = store.list(INFERENCE_LOGS, f"{identifier}/")
-    return [head.key for head in heads if _DATED.fullmatch(head.key)]
+    return [head.key for head in heads if _OF_A_SERVICE.fullmatch(head.key)]
 
 
 def _day(key: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, Final
 
 from flts_assets.forecasting.demo_cell import to_csv
@@ -26,14 +27,16 @@ def add_rows(store: ObjectStore, kind: CandidateType, content: bytes | None = No
     store.put(DATASET, file, to_csv(later_rows()) if content is None else content)
 
 
-def promote_from_board(store: ObjectStore, kind: CandidateType) -> Promotion:
+def promote_from_board(
+    store: ObjectStore, kind: CandidateType, names: Sequence[str] = NAMES
+) -> Promotion:
     """Champion of its station, first as any, then by a leaderboard: two promotions."""
     first = promote(store, kind)
     pointer = Pointer(store, first.config_hash, None)
     current = pointer.read()
     assert current is not None
     changes: dict[str, Any] = {
-        "leaderboard": write_board(store, kind).identity,
+        "leaderboard": write_board(store, kind, names=names).identity,
         "reason": "score 0.02000 on 150 test windows",
         "score": 0.02,
         "skill": 0.25,
@@ -45,15 +48,17 @@ def promote_from_board(store: ObjectStore, kind: CandidateType) -> Promotion:
     return promotion
 
 
-def write_board(store: ObjectStore, kind: CandidateType, best: float = 0.02) -> Manifest:
-    """A leaderboard of NAMES, as its asset leaves it; it becomes the current one."""
+def write_board(
+    store: ObjectStore, kind: CandidateType, best: float = 0.02, names: Sequence[str] = NAMES
+) -> Manifest:
+    """A leaderboard of these, as its asset leaves it; it becomes the current one."""
     config_hash = recipe_of(kind).config_hash
     board = Leaderboard(
         config_hash=config_hash,
         rank_by="score",
         targets=("down", "up"),
         forecasts=150,
-        entries=tuple(_entry(place, name, best) for place, name in enumerate(NAMES)),
+        entries=tuple(_entry(place, name, best) for place, name in enumerate(names)),
     )
     place = Place(bucket=MODELS, config_hash=config_hash, stage="leaderboard", fingerprint="b" * 64)
     artifacts = Artifacts(store)

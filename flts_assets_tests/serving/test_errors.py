@@ -11,6 +11,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from flts_assets.serving.requests import MOST_SEARCHED
 from flts_assets.stores.directory import DirectoryStore
 from flts_assets_tests.serving.conftest import TOKEN
 from flts_assets_tests.serving.deployed import application, columns_of, promote, recipe_of
@@ -77,6 +78,12 @@ FAULTS: dict[str, tuple[Callable[[Body], None], str, Any, str]] = {
     "bool in a column": (put("data", "down", 4, value=True), "data.down[4]", True, "0 to"),
     "negative": (put("data", "mcs_up", 0, value=-0.5), "data.mcs_up[0]", -0.5, "0 to 1e+15"),
     "huge number": (put("data", "mcs_up", 29, value=1e300), "data.mcs_up[29]", 1e300, "1e+15"),
+    "huge whole number": (
+        put("data", "up", 2, value=2**64 - 1),
+        "data.up[2]",
+        2**64 - 1,
+        "1e+15",
+    ),
     "column that is no list": (put("data", "down", value=3), "data.down", 3, ""),
     "lengths that differ": (put("data", "up", value=[1.0] * 29), "data.up", 29, "30"),
     "irregular times": (
@@ -170,8 +177,34 @@ def test_record_without_a_column_is_named_by_its_place(
     assert response.json()["error"]["field"] == "data[12].rb_up"
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"nul", b"\xff\xfe", b'{"data": NaN}', b"[" * 5000])
+@pytest.mark.parametrize("body", [b"", b"{", b"nul", b"\xff\xfe", b"NaN", b"[" * 5000])
 def test_body_that_is_no_json_is_refused(client: TestClient, body: bytes) -> None:
+    response = client.post("/predict", content=body)
+    assert response.status_code == 422
+    assert response.json()["error"]["field"] == "body"
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_number_that_is_not_finite_is_told_with_its_place(
+    client: TestClient, rows: pd.DataFrame, value: str
+) -> None:
+    faulty = valid(rows)
+    faulty["data"]["mcs_up"][7] = "here"
+    for body, field in (
+        (faulty, "data.mcs_up[7]"),
+        ({"batch": [valid(rows), faulty]}, "batch[1].data.mcs_up[7]"),
+        (valid(rows) | {"levels": [0.5, "here"]}, "levels[1]"),
+    ):
+        content = orjson.dumps(body).replace(b'"here"', value.encode())
+        response = client.post("/predict", content=content)
+        assert response.status_code == 422
+        error = response.json()["error"]
+        assert (error["field"], error["received"]) == (field, value.replace("1e999", "Infinity"))
+        assert error["allowed"]
+
+
+def test_huge_body_is_not_searched_for_what_is_not_finite(client: TestClient) -> None:
+    body = b'{"data": [' + b"0," * MOST_SEARCHED + b"NaN]}"
     response = client.post("/predict", content=body)
     assert response.status_code == 422
     assert response.json()["error"]["field"] == "body"
@@ -180,6 +213,17 @@ def test_body_that_is_no_json_is_refused(client: TestClient, body: bytes) -> Non
 def test_deeply_nested_body_is_refused_and_not_repeated_in_full(client: TestClient) -> None:
     nested = b'{"data": ' + b"[" * 900 + b"1" + b"]" * 900 + b"}"
     response = client.post("/predict", content=nested)
+    assert response.status_code == 422
+    assert len(response.content) < 2_000
+
+
+@pytest.mark.parametrize("change", [put("x" * 9_000, value=1), put("data", "x" * 9_000, value=[])])
+def test_long_name_is_not_repeated_in_full(
+    client: TestClient, rows: pd.DataFrame, change: Callable[[Body], None]
+) -> None:
+    body = valid(rows)
+    change(body)
+    response = client.post("/predict", json=body)
     assert response.status_code == 422
     assert len(response.content) < 2_000
 
@@ -207,8 +251,11 @@ def test_unknown_model_is_not_found_and_those_there_are_are_told(
     response = client.post("/predict", json=body)
     assert response.status_code == 404
     error = response.json()["error"]
-    assert error["received"] == "Atlantis"
+    assert (error["field"], error["received"]) == (field, "Atlantis")
     assert error["allowed"]
+    response = client.post("/predict", json={"batch": [valid(rows), body]})
+    assert response.status_code == 404
+    assert response.json()["error"]["field"] == f"batch[1].{field}"
 
 
 def test_station_and_config_hash_that_disagree_are_not_found(
@@ -219,7 +266,7 @@ def test_station_and_config_hash_that_disagree_are_not_found(
     response = client.post("/predict", json={**body, "station": "GRU"})
     assert response.status_code == 404
     error = response.json()["error"]
-    assert (error["received"], error["allowed"]) == ("GRU", "LSTM")
+    assert (error["field"], error["received"], error["allowed"]) == ("station", "GRU", "LSTM")
 
 
 @contextmanager
@@ -238,6 +285,7 @@ def test_body_over_the_limit_is_refused(
         larger = body + b" "
         response = client.post("/predict", content=larger if declared else iter([body, b" "]))
     assert response.status_code == 413
+    assert response.json()["error"]["field"] == "body"
     assert response.json()["error"]["received"] == len(larger)
     assert response.json()["error"]["allowed"] == f"{len(body)} bytes"
 

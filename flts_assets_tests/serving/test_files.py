@@ -123,7 +123,7 @@ FAULTS: dict[str, tuple[Any, str, str]] = {
     "repeated": (lambda rows: pd.concat([rows, rows[-1:]]), "time", "stands in row 160 already"),
     "missing column": (lambda rows: rows.drop(columns="up"), "up", "up"),
     "extra column": (lambda rows: rows.assign(x=1.0), "x", "x"),
-    "no rows": (lambda rows: rows[:0], None, "rows"),
+    "no rows": (lambda rows: rows[:0], "body", "rows"),
 }
 
 
@@ -140,6 +140,7 @@ def test_fault_is_told_with_its_place(
     assert error["kind"] == "RawDataError"
     assert error["field"] == field
     assert told in error["message"]
+    assert name != "infinite" or error["received"] == "inf"
 
 
 @pytest.mark.parametrize(

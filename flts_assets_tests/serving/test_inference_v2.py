@@ -142,6 +142,15 @@ def test_only_outputs_that_are_wanted_are_given(client: TestClient, rows: pd.Dat
     assert outputs["up"]["data"][0] <= outputs["up-hi-90"]["data"][0]
 
 
+def test_parameters_of_other_servers_are_passed_over(
+    client: TestClient, rows: pd.DataFrame
+) -> None:
+    body = {"inputs": as_rows(rows), "parameters": {"binary_data_output": True, "priority": 1}}
+    body["inputs"][0]["parameters"] = {"content_type": "str"}
+    outputs = outputs_of(client.post("/v2/models/TREES/infer", json=body))
+    assert list(outputs) == ["ts", "down", "up"]
+
+
 def valid(rows: pd.DataFrame) -> Body:
     return {"inputs": as_rows(rows.iloc[:30])}
 
@@ -185,6 +194,10 @@ FAULTS: dict[str, tuple[Callable[[Body], Any], str]] = {
     "level nobody calibrated": (change("parameters", value={"levels": "0.7"}), "0.5, 0.9"),
     "levels that are no numbers": (change("parameters", value={"levels": "wide"}), "levels"),
     "unknown output": (change("outputs", value=[{"name": "rb_up"}]), "allowed: ts, down, up"),
+    "output twice": (
+        change("outputs", value=[{"name": "up"}, {"name": "up"}]),
+        "outputs[1].name: must be a name that was not given before; received: 'up'",
+    ),
     "nameless output": (change("outputs", value=[{}]), "outputs[0].name"),
     "id of another type": (change("id", value=7), "id: must be text"),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from datetime import timedelta
 
 import pandas as pd
@@ -74,6 +75,39 @@ def test_file_of_another_century_is_refused(client: TestClient, rows: pd.DataFra
     assert "1900" in response.json()["error"]["allowed"]
 
 
+@pytest.mark.parametrize("kind", ["json", "parquet"])
+def test_first_moment_that_is_allowed_is_allowed(
+    client: TestClient, rows: pd.DataFrame, kind: str
+) -> None:
+    old = rows.iloc[:30].copy()
+    old.index = pd.date_range("1900-01-01", periods=30, freq="2min", name=rows.index.name)
+    if kind == "json":
+        response = client.post("/predict", json={"data": columns_of(old)})
+    else:
+        content = old.reset_index().to_parquet(index=False)
+        response = client.post("/predict/file", content=content, headers=PARQUET)
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["/predict", "/predict/file", "/v2/models/TREES/infer", "/upload/dataset/New.csv"]
+)
+def test_packed_body_is_refused_by_name(
+    own_client: TestClient, own_store: DirectoryStore, path: str
+) -> None:
+    headers = {"Content-Encoding": "gzip", "Content-Type": "text/csv"}
+    response = own_client.post(path, content=gzip.compress(b"{}"), headers=headers)
+    assert response.status_code == (400 if path.startswith("/v2") else 422)
+    assert "Content-Encoding: bodies are read as they come; received: 'gzip'" in response.text
+    assert own_store.head("dataset", "New.csv") is None
+
+
+def test_body_that_says_it_is_not_packed_is_read(client: TestClient, rows: pd.DataFrame) -> None:
+    body = {"data": columns_of(rows)}
+    response = client.post("/predict", json=body, headers={"Content-Encoding": "Identity"})
+    assert response.status_code == 200
+
+
 def test_body_that_does_not_come_gives_its_place_back(
     own_store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,6 +148,16 @@ def test_scheme_of_the_token_is_written_in_any_case(
         headers={"authorization": f"{scheme} {TOKEN}"},
     )
     assert response.status_code == 200
+
+
+def test_token_of_other_letters_is_compared_as_it_was_sent(
+    own_store: DirectoryStore, rows: pd.DataFrame
+) -> None:
+    body = {"data": columns_of(rows.iloc[:30])}
+    with TestClient(application(own_store, token="Zürich")) as client:
+        for sent, status in (("Zürich", 200), ("Zurich", 401)):
+            headers = {b"Authorization": f"Bearer {sent}".encode()}
+            assert client.post("/predict", json=body, headers=headers).status_code == status
 
 
 @pytest.mark.parametrize(

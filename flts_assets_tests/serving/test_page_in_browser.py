@@ -125,6 +125,15 @@ def test_champion_leaderboard_and_history_are_shown(page: Page) -> None:
     expect(page.locator("#history tbody tr").last).to_contain_text("best score")
 
 
+def test_share_in_the_band_is_shown_although_a_baseline_leads(
+    browser: Browser, tmp_path: Path
+) -> None:
+    promote_from_board(DirectoryStore(tmp_path), "TREES", ("persistence", "TREES"))
+    with served(tmp_path) as address, opened(browser, address) as page:
+        expect(page.locator("#board thead")).to_contain_text("In its 90")
+        expect(page.locator("#board tbody tr.champion")).to_contain_text("88")
+
+
 def test_chart_shows_the_last_day_and_the_forecast_with_its_band(page: Page) -> None:
     assert points(page, "measured") == 160
     assert points(page, "forecast") == 30

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -349,6 +350,25 @@ def test_linked_file_is_read_through_but_never_written_through(
     store.delete(DATASET, "b")
     assert (store.get(DATASET, "a"), listed(store)) == (b"own", ["a"])
     assert large.read_bytes() == b"large"
+
+
+@pytest.mark.timeout(20)
+def test_pipes_sockets_and_devices_are_no_objects(
+    store: DirectoryStore, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    bucket = store.root / DATASET
+    bucket.mkdir()
+    os.mkfifo(bucket / "pipe")
+    (bucket / "endless").symlink_to("/dev/zero")
+    address = tmp_path_factory.mktemp("near") / "s"  # a socket's path is short
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(str(address))
+        (bucket / "socket").symlink_to(address)
+        for key in ("pipe", "endless", "socket"):
+            assert store.head(DATASET, key) is None
+            with pytest.raises(ObjectNotFoundError):
+                store.get(DATASET, key)
+    assert listed(store) == []
 
 
 def test_linked_directory_is_neither_listed_nor_entered(store: DirectoryStore) -> None:

@@ -106,5 +106,6 @@ def test_what_no_service_wrote_is_not_read(tmp_path: Path) -> None:
     store = DirectoryStore(tmp_path)
     store.put(INFERENCE_LOGS, "global/2026-11-25/notes.txt", b"by hand")
     store.put(INFERENCE_LOGS, "global/zzz", b"by hand")
+    store.put(INFERENCE_LOGS, "global/2026-11-25/mine.jsonl.gz", b"uploaded by a client")
     assert record_keys(store, "global", 7) == []
     assert answered_since(store, "global", datetime(2020, 1, 1, tzinfo=timezone.utc)) == set()

@@ -40,7 +40,7 @@ export function champion(list, reason, summary) {
 
 export function leaderboard(table, note, board, championName) {
   const ranked = (entry) => (board.rank_on === "backtest" && entry.backtest) || entry.scores;
-  const level = Object.keys(board.entries[0].coverage ?? {})[0];
+  const level = board.entries.flatMap((entry) => Object.keys(entry.coverage ?? {}))[0];
   const largest = Math.max(...board.entries.map((entry) => ranked(entry).score));
   note.textContent =
     `${board.forecasts.toLocaleString("en")} test windows of ${board.targets.map(wordsOf).join(", ").toLowerCase()}, ranked by ${board.rank_by}`

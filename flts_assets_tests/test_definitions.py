@@ -45,6 +45,13 @@ def test_asset_graph_is_the_one_that_was_reviewed() -> None:
     assert asset_graph() == json.loads(SNAPSHOT.read_text())
 
 
+def test_placeholders_in_descriptions_are_code() -> None:
+    """The web UI renders descriptions as Markdown: a bare <name> counts as a tag and is not shown."""
+    for node in defs.resolve_asset_graph().asset_nodes:
+        outside_code = "".join((node.description or "").split("`")[::2])
+        assert "<" not in outside_code, node.key
+
+
 def test_main_job_materialises_every_asset_up_to_the_promotion_of_one_partition() -> None:
     job = defs.resolve_job_def("pipeline")
     assert job.asset_layer.executable_asset_keys == {

@@ -39,7 +39,7 @@ def champions(context: dg.AssetExecutionContext, platform: Platform) -> dg.Mater
     rows asked of the test file, which each promotion read as it stood then. Within that the highest skill
     wins (1 - score / score of persistence on the same windows), because a score is in units of its own
     recipe's train range, and two recipes may train on different rows. The table is also the object
-    model-promotion/<identifier>/champions.json.
+    `model-promotion/<identifier>/champions.json`.
     """
     log = event_log(context.log, stage="champions")
     rows = best_of(_rows(platform, log))

@@ -59,7 +59,7 @@ FRESH = timedelta(days=7)
 def promoted_model(
     context: dg.AssetExecutionContext, platform: Platform
 ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
-    """The pointer to the recipe's best model: model-promotion/<identifier>/<config_hash>/current.json.
+    """The pointer to the recipe's best model: `model-promotion/<identifier>/<config_hash>/current.json`.
 
     The winner must hold against chance: a paired block bootstrap of the test errors tells whether it
     beats persistence, and whether the others are really behind it; if not, the recipe's tie rule decides.

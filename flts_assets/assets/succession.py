@@ -54,11 +54,19 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Decision:
-    """Who decides for which recipe, and why."""
+    """Who decides for which recipe, and why. Raises PromotionError where nothing says why."""
 
     recipe: Recipe
     actor: str
     reason: str
+
+    def __post_init__(self) -> None:
+        if not self.reason.strip():
+            raise PromotionError(
+                "a decision without a reason is not recorded",
+                received=self.reason,
+                remedy="say why: it stands in the history",
+            )
 
 
 def promote(

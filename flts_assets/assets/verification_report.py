@@ -13,16 +13,19 @@ from flts_assets.assets.partitions import CONFIG_HASH
 from flts_assets.assets.platform import Platform
 from flts_assets.assets.promotion import promoted_model
 from flts_assets.assets.report_claims import write_report
+from flts_assets.assets.report_lookup import piece_of
 from flts_assets.assets.stage import Stage, stage_run
 from flts_assets.report import Report, to_html, to_markdown
 from flts_assets.stores.artifacts import Outputs
 from flts_assets.stores.object_store import MODEL_PROMOTION
 
-__all__ = ["HTML_FILE", "MARKDOWN_FILE", "REPORT", "verification_report"]
+__all__ = ["HTML_FILE", "MARKDOWN_FILE", "PROMOTION_FACT", "REPORT", "verification_report"]
 
 REPORT = Stage("verification_report", "1", MODEL_PROMOTION)
 MARKDOWN_FILE, HTML_FILE, CLAIMS_FILE = "report.md", "report.html", "claims.json"
 CLAIMS_HOLD = "all_claims_hold"
+PROMOTION_FACT = "promotion"
+"""key of the promotion in force when the report was written"""
 
 
 @dg.asset(
@@ -50,7 +53,8 @@ def verification_report(
     evidence is missing or says otherwise reads FAILED. Equal evidence gives the report that stands.
     """
     with stage_run(context, platform, REPORT) as step:
-        report = write_report(Evidence(platform, context.instance, step.recipe))
+        evidence = Evidence(platform, context.instance, step.recipe)
+        report = write_report(evidence)
         markdown = to_markdown(report)
         outcome = step.outputs(
             {"evidence": _digest(report)},
@@ -60,7 +64,11 @@ def verification_report(
                     HTML_FILE: to_html(report).encode(),
                     CLAIMS_FILE: _claims(report),
                 },
-                {"claims": len(report.claims), "failed": len(report.failed)},
+                {
+                    "claims": len(report.claims),
+                    "failed": len(report.failed),
+                    PROMOTION_FACT: _promotion_of(evidence),
+                },
             ),
         )
         step.log.info("report_written", verdict=report.verdict, failed=len(report.failed))
@@ -77,6 +85,11 @@ def verification_report(
             },
             [_check(report)],
         )
+
+
+def _promotion_of(evidence: Evidence) -> str | None:
+    promotion = piece_of(evidence, "promotion")
+    return None if promotion is None else evidence.pointer.key_of(promotion)
 
 
 def _digest(report: Report) -> str:

@@ -17,7 +17,15 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-__all__ = ["DatasetCursor", "DatasetWatch", "Pair", "short_digest", "stations_in"]
+__all__ = [
+    "ENDING",
+    "DatasetCursor",
+    "DatasetWatch",
+    "Pair",
+    "short_digest",
+    "stations_in",
+    "unpaired_in",
+]
 
 ENDING = ".csv"
 TEST_ENDING = "_test.csv"
@@ -60,6 +68,12 @@ def stations_in(files: Collection[str]) -> list[str]:
         if f"{station}{ENDING}" in files
         and not (station.endswith("_test") and f"{station.removesuffix('_test')}{ENDING}" in files)
     )
+
+
+def unpaired_in(files: Collection[str]) -> list[str]:
+    """Files whose name makes no pair with another's, sorted."""
+    paired = {file for station in stations_in(files) for file in Pair.of_station(station).files}
+    return sorted(set(files) - paired)
 
 
 @dataclass(frozen=True)

@@ -29,19 +29,21 @@ from flts_assets.assets.raw import raw_fingerprint
 from flts_assets.assets.stage import RAW_DATA, Materialized, latest_materializations, run_tags
 from flts_assets.automation.complaints import Complaints
 from flts_assets.automation.dataset_watch import (
+    ENDING,
     DatasetCursor,
     DatasetWatch,
     Pair,
     stations_in,
+    unpaired_in,
 )
 from flts_assets.automation.jobs import STARTED_BY_TAG, pipeline
 from flts_assets.automation.known_recipes import AutoTemplates, registered_recipes
 from flts_assets.automation.launch import stages_of
 from flts_assets.automation.under_way import partitions_under_way
-from flts_assets.errors import InvalidKeyError, ObjectNotFoundError
+from flts_assets.errors import ObjectNotFoundError
 from flts_assets.logs import EventLog, event_log
 from flts_assets.recipe import Recipe
-from flts_assets.stores.object_store import DATASET, validate_key
+from flts_assets.stores.object_store import DATASET, ObjectStore
 
 __all__ = ["look_for_new_data", "raw_data_sensor"]
 
@@ -53,6 +55,8 @@ REQUESTS_A_TICK = 50
 """A registration each, and a run that Dagster records when the tick has ended."""
 SECONDS_A_TICK = 1.0
 """No pair is begun later: most of it goes to reading and hashing."""
+UNPAIRED_SHOWN = 5
+"""names in the reason of a skipped tick"""
 
 
 @dg.sensor(
@@ -73,8 +77,7 @@ def look_for_new_data(
     before = DatasetCursor.parsed(cursor)
     complain = Complaints(log, before.told)
     templates = AutoTemplates(platform.settings.recipes_folder, complain, before.templates)
-    heads = platform.store.list(DATASET)
-    watch = DatasetWatch(before, {one.key: one.version for one in heads if _is_csv(one.key)})
+    watch = DatasetWatch(before, _csv_versions(platform.store, complain))
     if templates.is_any_new:
         stations = stations_in(watch.versions)
         watch.again(file for station in stations for file in Pair.of_station(station).files)
@@ -88,21 +91,40 @@ def look_for_new_data(
     return tick.result()
 
 
-def _is_csv(key: str) -> bool:
-    """A file that recipes can name; a bucket may hold anything."""
-    try:
-        return validate_key(key).endswith(".csv") and "/" not in key
-    except InvalidKeyError:
-        return False
+def _csv_versions(store: ObjectStore, complain: Complaints) -> dict[str, str]:
+    """File -> version of those that recipes can name; a bucket may hold anything.
+
+    A name that only looks like one of them is told: whoever put it there waits for a model.
+    """
+    names: list[str] = []
+    versions = {}
+    for head in store.list(DATASET, stray=names.append):
+        if head.key.endswith(ENDING) and "/" not in head.key:
+            versions[head.key] = head.version
+        else:
+            names.append(head.key)
+    for name in names:
+        if name.lower().endswith(ENDING) and not name.startswith("."):
+            complain.about(
+                f"name {name}",
+                "file_name_unusable",
+                file=name,
+                message=f"{name!r} is passed over; allowed: a name of letters, digits and . _ = + - that"
+                f" begins with a letter, a digit or _ and ends in {ENDING}, in no folder;"
+                " remedy: rename it, and its partner likewise",
+            )
+    return versions
 
 
 def _why_nothing(watch: DatasetWatch) -> str:
     changed = len(watch.waiting)
-    return (
-        f"{changed} file(s) changed since the last look: waiting until they stand still"
-        if changed
-        else f"nothing changed among {len(watch.versions)} file(s)"
-    )
+    if changed:
+        return f"{changed} file(s) changed since the last look: waiting until they stand still"
+    told = f"nothing changed among {len(watch.versions)} file(s)"
+    if unpaired := unpaired_in(watch.versions):
+        shown = ", ".join(unpaired[:UNPAIRED_SHOWN]) + (", …" if unpaired[UNPAIRED_SHOWN:] else "")
+        told += f"; without STATION.csv or STATION_test.csv beside: {shown}"
+    return told
 
 
 @dataclass(frozen=True)

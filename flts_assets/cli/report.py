@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flts_assets.errors import FltsError, UpstreamMissingError
+from flts_assets.errors import FltsError, PromotionError, UpstreamMissingError
+
+if TYPE_CHECKING:
+    from flts_assets.assets.platform import Platform
+    from flts_assets.stores.artifacts import Manifest
 
 __all__ = ["report"]
 
@@ -21,7 +25,10 @@ def report(
         bool, typer.Option("--open", help="Write the page and open it in the browser.")
     ] = False,
 ) -> None:
-    """Print the newest report of the recipe. Exit code 1 if it holds a claim that FAILED."""
+    """Print the newest report of the recipe. Exit code 1 if it holds a claim that FAILED.
+
+    Where another model is champion by now, a warning says so.
+    """
     from flts_assets.assets.stage import latest_place
     from flts_assets.assets.verification_report import HTML_FILE, MARKDOWN_FILE, REPORT
     from flts_assets.cli.platform import open_instance, open_platform
@@ -38,6 +45,12 @@ def report(
             remedy=f"flts run {recipe}",
         )
     manifest = platform.artifacts.get(place)
+    if _is_overtaken(manifest, platform, found.config_hash):
+        typer.echo(
+            "flts: warning: the champion has changed since this report was written;"
+            f" remedy: flts run {recipe} writes it anew, and so does Dagster's daemon",
+            err=True,
+        )
     if open_page and html is None:
         html = platform.settings.home / "reports" / f"{found.config_hash[:12]}.html"
         html.parent.mkdir(exist_ok=True)
@@ -56,3 +69,16 @@ def report(
         typer.launch(html.resolve().as_uri())
     if manifest.facts["failed"]:
         raise typer.Exit(1)
+
+
+def _is_overtaken(report: Manifest, platform: Platform, config_hash: str) -> bool:
+    """Whether the pointer has moved on from the promotion that the report speaks of."""
+    from flts_assets.assets.verification_report import PROMOTION_FACT
+
+    pointer = platform.pointer(config_hash)
+    try:
+        current = pointer.read()
+    except PromotionError:  # a claim of the next report; this one is printed all the same
+        return False
+    told = report.facts.get(PROMOTION_FACT)
+    return told is not None and current is not None and pointer.key_of(current[0]) != told

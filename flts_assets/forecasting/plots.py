@@ -1,21 +1,25 @@
 """PNG pictures for the lineage graph, the report and the experiment tracker.
 
-Colours stay readable on light and dark pages: pictures carry their own white ground.
+Colours stay readable on light and dark pages: pictures carry their own white ground. Axes of values name
+the column's unit; legends stand above the drawing, where no data lies.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from flts_assets.forecasting.leaderboard import Leaderboard
 from flts_assets.forecasting.progress import Epoch
+from flts_assets.recipe.columns import UNITS
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 __all__ = [
@@ -39,6 +43,8 @@ _PAIR = (MODEL_COLOR, BASELINE_COLOR)
 
 def loss_picture(epochs: Sequence[Epoch], best_epochs: Sequence[int], loss: str) -> bytes:
     """Train and validation loss by epoch, net by net; each net's kept epoch is marked."""
+    from matplotlib.ticker import MaxNLocator
+
     figure = _figure(6, 3)
     axes = figure.subplots()
     for net, best in enumerate(best_epochs, start=1):
@@ -69,7 +75,8 @@ def loss_picture(epochs: Sequence[Epoch], best_epochs: Sequence[int], loss: str)
         )
     unit = {"mse": "mean squared error", "score": "0.5 RMSE + 0.3 MAE"}[loss]
     axes.set(xlabel="epoch", ylabel=f"{unit}, scaled", yscale="log")
-    axes.legend(frameon=False)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _legend_above(axes)
     return _png(figure)
 
 
@@ -86,6 +93,8 @@ def forecast_picture(
 
     `band`: lower and upper end of the forecast's interval.
     """
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
     figure = _figure(9, 3)
     axes = figure.subplots()
     if band is not None:
@@ -100,9 +109,13 @@ def forecast_picture(
     axes.plot(times[-last:], actuals[-last:], color=ACTUAL_COLOR, linewidth=0.9, label="actual")
     for color, (name, values) in zip(SERIES_COLORS, forecasts.items(), strict=False):
         axes.plot(times[-last:], values[-last:], color=color, linewidth=0.9, alpha=0.85, label=name)
-    axes.set(title=title, ylabel=f"{target}, raw units")
-    axes.legend(frameon=False, ncols=4, loc="upper left")
-    figure.autofmt_xdate(rotation=0, ha="center")
+    axes.set(xlabel="time")
+    axes.set_title(title, loc="left", fontsize="medium")
+    _measure(axes.yaxis, target, target)
+    dates = AutoDateLocator()  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_locator(dates)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(dates))  # type: ignore[no-untyped-call]
+    _legend_above(axes, right=True)
     return _png(figure)
 
 
@@ -121,9 +134,10 @@ def error_by_hour_picture(
             for hour in range(24)
         ]
         axes.bar(np.arange(24) + 0.4 * place - 0.2, means, width=0.4, color=color, label=name)
-    axes.set(xlabel="hour of day", ylabel=f"mean |error| of {target}, raw units", xlim=(-0.7, 23.7))
+    axes.set(xlabel="hour of day", xlim=(-0.7, 23.7))
     axes.set_xticks(range(0, 24, 3))
-    axes.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
+    _measure(axes.yaxis, target, f"mean |error| of {target}")
+    _legend_above(axes)
     return _png(figure)
 
 
@@ -144,8 +158,9 @@ def residual_picture(errors: Mapping[str, Floats], target: str) -> bytes:
     for color, (name, values) in zip(_PAIR, measured.items(), strict=False):
         axes.hist(np.clip(values, low, high), edges, color=color, alpha=0.6, label=name)
     axes.axvline(0, color=ACTUAL_COLOR, linewidth=1)
-    axes.set(xlabel=f"forecast - actual of {target}, raw units", ylabel="test windows")
-    axes.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
+    axes.set(ylabel="test windows")
+    _measure(axes.xaxis, target, f"forecast - actual of {target}")
+    _legend_above(axes)
     return _png(figure)
 
 
@@ -183,7 +198,7 @@ def leaderboard_picture(board: Leaderboard) -> bytes:
     axes.bar_label(bars, labels=[f"{value:.4g}" for value in values], padding=3, fontsize=8)
     axes.margins(x=0.15)
     axes.set(xlabel=f"{board.rank_by} on the {board.rank_on} rows (lower is better)")
-    return _png(figure)
+    return _png(figure, grid="x")
 
 
 def drift_picture(indices: Mapping[str, float], limits: Sequence[float]) -> bytes:
@@ -195,8 +210,9 @@ def drift_picture(indices: Mapping[str, float], limits: Sequence[float]) -> byte
     for limit in limits:
         axes.axvline(limit, color=SERIES_COLORS[0], linewidth=1, linestyle="--")
     axes.margins(x=0.15)
-    axes.set(xlabel="PSI against the train rows")
-    return _png(figure)
+    told = ", ".join(f"{limit:g}" for limit in limits)
+    axes.set(xlabel=f"PSI against the train rows (dashed: {told})")
+    return _png(figure, grid="x")
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -205,10 +221,32 @@ def _figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
 
 
-def _png(figure: Figure) -> bytes:
+def _measure(axis: Axis, column: str, what: str) -> None:
+    """Label the axis with this and the column's unit; bits are counted in k, M, G."""
+    from matplotlib.ticker import EngFormatter
+
+    unit = UNITS[column]
+    axis.set_label_text(f"{what}, {unit}")
+    if unit.startswith("bits"):
+        axis.set_major_formatter(EngFormatter())
+
+
+def _legend_above(axes: Axes, *, right: bool = False) -> None:
+    """`right`: beside a title that stands on the left."""
+    axes.legend(
+        frameon=False,
+        ncols=4,
+        loc="lower right" if right else "lower left",
+        bbox_to_anchor=(1 if right else 0, 1),
+        borderaxespad=0.1,
+    )
+
+
+def _png(figure: Figure, grid: Literal["both", "x"] = "both") -> bytes:
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.25)
+        axes.set_axisbelow(True)
+        axes.grid(alpha=0.25, axis=grid)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()

@@ -121,9 +121,11 @@ class DirectoryStore(ObjectStore):
         what = f"{bucket}/{key} is no longer {'at the version' if version else 'absent as'} read"
         raise ObjectChangedError(what, received=version, remedy="read it again and decide anew")
 
-    def list(self, bucket: str, prefix: str = "") -> Iterator[ObjectHead]:
+    def list(
+        self, bucket: str, prefix: str = "", stray: Callable[[str], object] | None = None
+    ) -> Iterator[ObjectHead]:
         """Heads of objects whose key begins with `prefix`, in key order, a directory at a time."""
-        return self._walk(validate_bucket(bucket), "", prefix)
+        return self._walk(validate_bucket(bucket), "", prefix, stray)
 
     def delete(self, bucket: str, key: str) -> None:
         """Remove the object; nothing happens where there is none."""
@@ -142,7 +144,9 @@ class DirectoryStore(ObjectStore):
             raise InvalidKeyError(what, received=key, remedy="link single files or a whole bucket")
         return path
 
-    def _walk(self, bucket: str, directory: str, prefix: str) -> Iterator[ObjectHead]:
+    def _walk(
+        self, bucket: str, directory: str, prefix: str, stray: Callable[[str], object] | None
+    ) -> Iterator[ObjectHead]:
         try:
             with os.scandir(self.root / bucket / directory) as entries:
                 # A directory sorts as its keys do, by "name/": "a-b" < "a.csv" < "a/b" < "a0".
@@ -150,12 +154,15 @@ class DirectoryStore(ObjectStore):
         except _ABSENT:  # no bucket yet, or removed meanwhile
             return
         for path in (directory + name for name in names):
-            with suppress(InvalidKeyError):  # a name that is no key
+            try:
                 key = validate_key(path.removesuffix("/"))
                 if path.endswith("/") and (path.startswith(prefix) or prefix.startswith(path)):
-                    yield from self._walk(bucket, path, prefix)
+                    yield from self._walk(bucket, path, prefix, stray)
                 elif key.startswith(prefix) and (head := self.head(bucket, key)):
                     yield head
+            except InvalidKeyError:  # a name that is no key
+                if stray is not None and path.startswith(prefix):
+                    stray(path)
 
     def _write(self, bucket: str, key: str, data: bytes | Path, move: _Move) -> ObjectHead:
         """Write a temporary file and `move` it into place. Needs the key's lock."""

@@ -7,7 +7,7 @@ overwrites, *replace-if-unchanged* moves a pointer only if nobody moved it in be
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -83,8 +83,13 @@ class ObjectStore(Protocol):
         """
         ...
 
-    def list(self, bucket: str, prefix: str = "") -> Iterator[ObjectHead]:
-        """Heads of all objects whose key begins with `prefix`, in the order of their keys."""
+    def list(
+        self, bucket: str, prefix: str = "", stray: Callable[[str], object] | None = None
+    ) -> Iterator[ObjectHead]:
+        """Heads of all objects whose key begins with `prefix`, in the order of their keys.
+
+        `stray` is called with each name below the prefix that somebody else put there and is no key.
+        """
         ...
 
     def delete(self, bucket: str, key: str) -> None:

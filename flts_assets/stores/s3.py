@@ -176,7 +176,9 @@ class S3Store(ObjectStore):
             raise ObjectChangedError(what, received=version, remedy="read it again and decide anew")
         return head
 
-    def list(self, bucket: str, prefix: str = "") -> Iterator[ObjectHead]:
+    def list(
+        self, bucket: str, prefix: str = "", stray: Callable[[str], object] | None = None
+    ) -> Iterator[ObjectHead]:
         """Heads of objects whose key begins with `prefix`, in key order.
 
         All are fetched before the first is given: some servers list by directory, where `a/b` comes
@@ -191,9 +193,12 @@ class S3Store(ObjectStore):
             try:
                 for page in pages:
                     for entry in page.get("Contents", ()):
-                        with suppress(InvalidKeyError):  # somebody else's object, no key of ours
+                        try:
                             key = validate_key(entry["Key"])
                             heads.append(_head(bucket, key, entry, entry["Size"]))
+                        except InvalidKeyError:  # somebody else's object, no key of ours
+                            if stray is not None:
+                                stray(entry["Key"])
             except ClientError as error:
                 if code_of(error) not in _ABSENT:  # no bucket yet: nothing in it
                     raise

@@ -47,6 +47,8 @@ class Sensor:
     instance: dg.DagsterInstance
     folder: Path
     cursor: str | None = None
+    reason: str | None = None
+    """why the last look requested nothing"""
     run_keys: set[str] = field(default_factory=set)
     lines: list[str] = field(default_factory=list)
 
@@ -64,6 +66,7 @@ class Sensor:
         logger.addHandler(KeptLines(self.lines))
         result = look_for_new_data(self.platform, self.instance, self.cursor, event_log(logger))
         self.cursor = result.cursor
+        self.reason = result.skip_reason.skip_message if result.skip_reason else None
         for request in result.dynamic_partitions_requests or ():
             self.instance.add_dynamic_partitions("config_hash", list(request.partition_keys))
         requests = result.run_requests or []
@@ -256,7 +259,24 @@ def test_garbage_in_the_bucket_and_the_folder_stops_nothing_and_is_told_once(
         assert sum(told in one for one in complaints) == 1, complaints
     sensor.put("X.csv", content="2")
     assert len(sensor.settle()) == 1
-    assert len(sensor.complaints()) == 3, "told once"
+    assert len(sensor.complaints()) == 6, "those, folder/Z, its partner and the name that is no key"
+
+
+def test_name_that_no_recipe_can_hold_is_told_once_and_a_file_without_a_partner_in_the_reason(
+    sensor: Sensor,
+) -> None:
+    odd = ["El Born.csv", "Barça_test.csv", "Upper.CSV"]
+    dataset = sensor.platform.settings.home / DATASET
+    dataset.mkdir(exist_ok=True)
+    for name in (*odd, "Half.csv", ".hidden file.csv", "read me.txt"):
+        (dataset / name).write_text(name)
+    assert sensor.settle() == sensor.look() == []
+    complaints = sensor.complaints()
+    assert sorted(one.split(" is passed over")[0] for one in complaints) == sorted(map(repr, odd))
+    assert "begins with a letter, a digit or _" in complaints[0]
+    assert sensor.reason == (
+        "nothing changed among 1 file(s); without STATION.csv or STATION_test.csv beside: Half.csv"
+    )
 
 
 def test_file_that_cannot_be_read_is_told_once_holds_up_nobody_and_runs_once_it_can_be(

@@ -308,8 +308,12 @@ def test_champion_is_changed_put_back_and_shown_with_who_and_why(ran: tuple[Path
     home, _ = ran
     (before,) = json.loads(output_of(home, "history", "sample50", "--json"))
     other = "GRU" if before["model_type"] != "GRU" else "LSTM"
+    assert flts(home, "report", "sample50").stderr == ""
     told = output_of(home, "promote", HASH[:10], other, "--reason", "a hunch")
     assert re.search(rf"{other} .* by hand +\S+@\S+ +a hunch", told)
+    overtaken = flts(home, "report", "sample50")
+    assert overtaken.stderr.startswith("flts: warning: the champion has changed since this report")
+    assert overtaken.stdout.startswith("# Verification report: sample50")
     told = output_of(home, "rollback", "sample50", "--reason", "it was none")
     assert re.search(rf"{before['model_type']} .* rolled back +\S+@\S+ +it was none", told)
     now, hunch, first = json.loads(output_of(home, "history", HASH, "--json"))

@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import io
 import struct
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
+from flts_assets.forecasting import plots
 from flts_assets.forecasting.baselines import BASELINES
 from flts_assets.forecasting.dataset import Dataset
 from flts_assets.forecasting.demo_cell import demo_cell
@@ -22,6 +26,7 @@ from flts_assets.forecasting.plots import (
     small,
 )
 from flts_assets.forecasting.progress import Epoch
+from flts_assets.recipe.columns import RAW_COLUMNS, UNITS
 from flts_assets_tests.forecasting.datasets import demo_dataset, demo_recipe
 
 Floats = npt.NDArray[np.float64]
@@ -153,6 +158,65 @@ def test_leaderboard_picture_stands_a_measure_that_is_not_defined(defined: int) 
     shown = board.model_copy(update={"entries": (*board.entries[:defined], *undefined)})
     assert_small_png(leaderboard_picture(shown))
     assert leaderboard_picture(shown) != leaderboard_picture(board)
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """Every figure, as it becomes a PNG."""
+    figures: list[Figure] = []
+    to_png = plots._png
+
+    def kept(figure: Figure, *rest: Any, **named: Any) -> bytes:
+        figures.append(figure)
+        return to_png(figure, *rest, **named)
+
+    monkeypatch.setattr(plots, "_png", kept)
+    return figures
+
+
+def draw_all(values: Floats) -> None:
+    errors = {"GRU": values, "persistence": -values}
+    forecast_of(values, values * 2, (values / 2, values * 8))
+    error_by_hour_picture(hours(len(values)), errors, "down")
+    residual_picture(errors, "down")
+    loss_picture([Epoch(number, 1 / number, 2.0, 1.0) for number in (1, 2)], [1], "mse")
+
+
+def test_no_legend_lies_over_data_and_nothing_is_cut_off(drawn: list[Figure]) -> None:
+    draw_all(demo_cell(300, 1)[0]["down"].to_numpy())
+    for figure in drawn:
+        (axes,) = figure.axes
+        legend = axes.get_legend()
+        assert legend is not None
+        assert not legend.get_window_extent().overlaps(axes.bbox)
+        for text in axes.findobj(Text):
+            if text.get_text() and text.get_text() == axes.get_title("left"):
+                assert not legend.get_window_extent().overlaps(text.get_window_extent())
+        shown, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+        assert min(shown.x0, shown.y0) >= 0
+        assert shown.x1 <= width
+        assert shown.y1 <= height
+
+
+@pytest.mark.parametrize("column", RAW_COLUMNS)
+def test_values_are_shown_with_the_unit_of_their_column(drawn: list[Figure], column: str) -> None:
+    values = np.array([0.0, 1e6, 2e6])
+    forecast_picture(hours(3), values, {"GRU": values}, column, "title")
+    error_by_hour_picture(hours(3), {"GRU": values}, column)
+    residual_picture({"GRU": values}, column)
+    forecast, by_hour, residual = (figure.axes[0] for figure in drawn)
+    assert forecast.get_ylabel() == f"{column}, {UNITS[column]}"
+    assert by_hour.get_ylabel() == f"mean |error| of {column}, {UNITS[column]}"
+    assert residual.get_xlabel() == f"forecast - actual of {column}, {UNITS[column]}"
+    bits = column in ("down", "up")
+    assert ("2 M" in [text.get_text() for text in forecast.get_yticklabels()]) == bits
+
+
+def test_times_are_told_with_their_date(drawn: list[Figure]) -> None:
+    forecast_of(np.arange(100.0))
+    (axes,) = drawn[0].axes
+    assert axes.get_xlabel() == "time"
+    assert axes.xaxis.get_offset_text().get_text().startswith("2024-Jan-01")
 
 
 def test_same_values_give_the_same_bytes() -> None:

@@ -2,6 +2,9 @@
 
 In a run of one partition that partition's champion is looked at; without one (*Execute* in the web UI)
 all champions are, and a check that fails names those at fault.
+
+Automation's own runs, `flts promote` and `flts rollback` materialise the asset without these checks,
+which would then read "not evaluated": automation asks for a look at all champions after them.
 """
 
 from collections.abc import Callable, Iterator
@@ -36,10 +39,21 @@ _WHAT = {
 }
 
 
+_AC = dg.AutomationCondition
+_NOT_LOOKED_AT = (
+    _AC.any_deps_match(_AC.newly_updated()).since(_AC.newly_requested())
+    & _AC.missing()
+    & ~_AC.in_progress()
+).with_label("after champions that nobody looked at")
+"""A check is `missing` while the newest materialisation has no result of it and no run is to give one."""
+
+
 @dg.multi_asset_check(
     name="champion_checks",
     specs=[
-        dg.AssetCheckSpec(name, asset=PROMOTION.name, description=what)
+        dg.AssetCheckSpec(
+            name, asset=PROMOTION.name, description=what, automation_condition=_NOT_LOOKED_AT
+        )
         for name, what in _WHAT.items()
     ],
     description="Pointer, files, alias and score of a champion, read again.",

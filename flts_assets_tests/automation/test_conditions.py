@@ -9,11 +9,15 @@ from unittest import mock
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluationPlanned,
+)
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.events import StepMaterializationData
 from dagster._core.loader import LoadingContextForTest
 from dagster._core.utils import make_new_run_id
 
+from flts_assets.assets.champion_checks import champion_checks
 from flts_assets.automation.launch import create_run, stages_of
 from flts_assets.definitions import defs
 from flts_assets.forecasting.demo_cell import demo_cell, to_csv
@@ -25,6 +29,8 @@ from flts_assets_tests.assets.deployment import SAMPLE50, Deployment
 RECIPE = load_recipe(SAMPLE50)
 HASH = RECIPE.config_hash
 STAGES = stages_of(RECIPE)
+PROMOTED_MODEL = dg.AssetKey("promoted_model")
+LOOKS = {spec.name for spec in champion_checks.check_specs}
 
 
 @dataclass
@@ -34,6 +40,8 @@ class Automation:
     instance: dg.DagsterInstance
     definitions: dg.Definitions = defs
     cursor: object = None
+    checks: frozenset[str] = frozenset()
+    """requested at the last tick"""
 
     def register(self, *recipes: Recipe) -> None:
         keys = [recipe.config_hash for recipe in recipes]
@@ -60,17 +68,40 @@ class Automation:
                 cursor=self.cursor,  # type: ignore[arg-type]
             )
         self.cursor = result.cursor
+        self.checks = frozenset(
+            one.key.name
+            for one in result.results
+            if isinstance(one.key, dg.AssetCheckKey) and one.true_subset.size
+        )
         requested: dict[str, set[str]] = {}
         for key in self.definitions.resolve_asset_graph().materializable_asset_keys:
             for partition in result.get_requested_partitions(key):
                 requested.setdefault(partition or "all", set()).add(key.to_user_string())
         return requested
 
+    def look_at_champions(self, run: dg.DagsterRun | None = None) -> None:
+        """Results of the checks on the champion, in this run or in one of their own."""
+        own = make_new_run_id()
+        for name in LOOKS:
+            if run is None:
+                planned = AssetCheckEvaluationPlanned(asset_key=PROMOTED_MODEL, check_name=name)
+                self._report_check(own, "_PLANNED", planned)
+            found = dg.AssetCheckEvaluation(PROMOTED_MODEL, name, passed=True)
+            self._report_check(run.run_id if run else own, "", found)
+
+    def _report_check(
+        self, run_id: str, kind: str, data: AssetCheckEvaluationPlanned | dg.AssetCheckEvaluation
+    ) -> None:
+        name = f"ASSET_CHECK_EVALUATION{kind}"
+        event = dg.DagsterEvent(name, "any", event_specific_data=data)
+        self.instance.report_dagster_event(event, run_id=run_id)
+
     def settled(self) -> None:
         """Ticks until it has seen all there is."""
         while requested := self.tick():
             assert requested == {"all": {"champions"}}
             self.materialize("champions")
+            self.look_at_champions()
 
     def settled_but(self, expected: dict[str, set[str]]) -> None:
         """Ticks until it has seen all there is, and has asked for this once, overviews aside."""
@@ -287,6 +318,34 @@ def test_failed_run_is_not_repeated_until_something_changes_again(complete: Auto
         assert complete.tick() == {}
     complete.materialize("raw_data", version="3")
     assert complete.tick() == {HASH: set(STAGES) - {"raw_data"}}
+
+
+def test_champion_that_changed_without_its_checks_is_looked_at_once(complete: Automation) -> None:
+    complete.materialize("promoted_model", version="by hand")
+    complete.tick()
+    assert complete.checks == LOOKS
+    complete.tick()
+    assert complete.checks == frozenset(), "one that ends without a result is not asked for again"
+    complete.look_at_champions()
+    complete.tick()
+    assert complete.checks == frozenset()
+
+
+def test_champion_whose_own_run_looks_at_it_is_left_alone(complete: Automation) -> None:
+    run = complete.run()
+    complete.tick()
+    complete.end(run, *STAGES, version="2")
+    complete.look_at_champions(run)
+    for _ in range(2):
+        complete.tick()
+        assert complete.checks == frozenset()
+
+
+def test_no_check_is_asked_for_before_anything_was_promoted(automation: Automation) -> None:
+    automation.materialize("raw_data", "processed_data")
+    for _ in range(3):
+        automation.tick()
+        assert automation.checks == frozenset()
 
 
 def test_promotions_of_many_recipes_are_followed_by_one_overview(complete: Automation) -> None:

@@ -143,11 +143,11 @@ def test_listing_of_several_pages_is_complete_and_in_order(store: S3Store) -> No
 
 def test_names_that_are_no_keys_are_told_and_not_listed(store: S3Store) -> None:
     store.put(DATASET, "a.csv", b"x")
-    for name in ("b c.csv", "folder/", "x//y.csv"):
+    for name in ("b c.csv", "ä.csv"):
         store.client.put_object(Bucket=store.name(DATASET), Key=name, Body=b"x")
     strays: list[str] = []
     assert [head.key for head in store.list(DATASET, stray=strays.append)] == ["a.csv"]
-    assert "b c.csv" in strays
+    assert sorted(strays) == ["b c.csv", "ä.csv"]
 
 
 def test_buckets_are_made_where_they_are_missing(seaweed: Seaweed, bucket_prefix: str) -> None:

@@ -44,8 +44,13 @@ _NOT_LOOKED_AT = (
     _AC.any_deps_match(_AC.newly_updated()).since(_AC.newly_requested())
     & _AC.missing()
     & ~_AC.in_progress()
+    & ~_AC.any_deps_in_progress()
 ).with_label("after champions that nobody looked at")
-"""A check is `missing` while the newest materialisation has no result of it and no run is to give one."""
+"""A check is `missing` while the newest materialisation has no result of it and no run is to give one.
+
+While any champion is being made the look waits, for it reads them all: a thousand that follow each other
+are not looked at a thousand times.
+"""
 
 
 @dg.multi_asset_check(

@@ -180,7 +180,8 @@ def test_limits_of_the_service_and_of_its_log_reach_compose_and_kubernetes(
     tmp_path: Path, service: str
 ) -> None:
     settings = re.findall(r"^(FLTS_SERVING_\w+) ", serving_settings.__doc__ or "", re.MULTILINE)
-    ours = {"FLTS_SERVING_TOKEN", "FLTS_SERVING_CONFIG_HASH"}  # a secret; `flts serve` sets it
+    # A secret, and what `flts serve` sets.
+    ours = {"FLTS_SERVING_TOKEN", "FLTS_SERVING_CONFIG_HASH", "FLTS_SERVING_WORKERS"}
     limits = sorted(set(settings) - ours) if service == "serving" else ["FLTS_INFERENCE_LOG_DAYS"]
     assert limits
     given = {name: f"{number}" for number, name in enumerate(limits, 1)}

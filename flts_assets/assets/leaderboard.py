@@ -273,7 +273,6 @@ def _log_test_scores(step: StageRun, board: Leaderboard) -> None:
 
 
 def _pictures(board: Leaderboard, results: list[Result], data: Dataset) -> dict[str, bytes]:
-    target = board.targets[0]
     times = data.test.target_times()[:, 0]
     best = next(one for one in results if one.name == board.models[0].name)
     persistence = next(one for one in results if one.name == PERSISTENCE)
@@ -282,14 +281,14 @@ def _pictures(board: Leaderboard, results: list[Result], data: Dataset) -> dict[
     ends = None
     if level is not None:
         title += f", with its {level:.0%} interval"
-        ends = (best.bands[level].lower[:, 0, 0], best.bands[level].upper[:, 0, 0])
-    shown = {best.name: best.errors.forecasts[:, 0, 0]}
-    actuals = best.errors.actuals[:, 0, 0]
-    errors = {one.name: one.errors.forecasts[:, 0, 0] - actuals for one in (best, persistence)}
+        ends = (best.bands[level].lower[:, 0], best.bands[level].upper[:, 0])
+    shown = {best.name: best.errors.forecasts[:, 0]}
+    actuals = best.errors.actuals[:, 0]
+    errors = {one.name: one.errors.forecasts[:, 0] - actuals for one in (best, persistence)}
     drawn = (
         leaderboard_picture(board),
-        forecast_picture(times, actuals, shown, target, title, ends),
-        error_by_hour_picture(times, errors, target),
-        residual_picture(errors, target),
+        forecast_picture(times, actuals, shown, board.targets, title, ends),
+        error_by_hour_picture(times, errors, board.targets),
+        residual_picture(errors, board.targets),
     )
     return dict(zip(PICTURES.values(), drawn, strict=True))

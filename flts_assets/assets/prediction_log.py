@@ -152,12 +152,11 @@ def _live(
 def _error_metadata(step: StageRun, champion: Promotion, done: Live | None) -> dict[str, Any]:
     if done is None:
         return {}
-    target = step.recipe.window.targets[0]
     drawn = forecast_picture(
         done.times,
-        done.actuals[:, 0],
-        {champion.model_type: done.forecasts[:, 0]},
-        target,
+        done.actuals,
+        {champion.model_type: done.forecasts},
+        step.recipe.window.targets,
         f"{champion.model_type} in service",
     )
     return {

@@ -1,7 +1,7 @@
 """PNG pictures for the lineage graph, the report and the experiment tracker.
 
-Colours stay readable on light and dark pages: pictures carry their own white ground. Axes of values name
-the column's unit; legends stand above the drawing, where no data lies.
+Colours stay readable on light and dark pages: pictures carry their own white ground. Each target has a
+panel of its own, whose axis names the unit; the legend stands above, where no data lies.
 """
 
 from __future__ import annotations
@@ -84,68 +84,76 @@ def forecast_picture(
     times: npt.NDArray[np.datetime64],
     actuals: Floats,
     forecasts: Mapping[str, Floats],
-    target: str,
+    targets: Sequence[str],
     title: str,
     band: tuple[Floats, Floats] | None = None,
     last: int = 720,
 ) -> bytes:
-    """Forecast against actual of one target over the last rows: arrays [M], raw units.
+    """Forecast against actual over the last rows: arrays [M, T] at times [M], raw units.
 
     `band`: lower and upper end of the forecast's interval.
     """
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
-    figure = _figure(9, 3)
-    axes = figure.subplots()
-    if band is not None:
-        axes.fill_between(
-            times[-last:],
-            band[0][-last:],
-            band[1][-last:],
-            color=SERIES_COLORS[0],
-            alpha=0.18,
-            lw=0,
-        )
-    axes.plot(times[-last:], actuals[-last:], color=ACTUAL_COLOR, linewidth=0.9, label="actual")
-    for color, (name, values) in zip(SERIES_COLORS, forecasts.items(), strict=False):
-        axes.plot(times[-last:], values[-last:], color=color, linewidth=0.9, alpha=0.85, label=name)
-    axes.set(xlabel="time")
-    axes.set_title(title, loc="left", fontsize="medium")
-    _measure(axes.yaxis, target, target)
+    figure, panels = _panels(9, targets)
+    for place, (axes, target) in enumerate(zip(panels, targets, strict=True)):
+        if band is not None:
+            low, high = (end[-last:, place] for end in band)
+            axes.fill_between(times[-last:], low, high, color=SERIES_COLORS[0], alpha=0.18, lw=0)
+        lines = {"actual": actuals, **forecasts}
+        for color, (name, values) in zip(
+            (ACTUAL_COLOR, *SERIES_COLORS), lines.items(), strict=False
+        ):
+            shown = values[-last:, place]
+            axes.plot(times[-last:], shown, color=color, linewidth=0.9, alpha=0.85, label=name)
+        _measure(axes.yaxis, target, target)
+    panels[0].set_title(title, loc="left", fontsize="medium")
+    panels[-1].set(xlabel="time")
     dates = AutoDateLocator()  # type: ignore[no-untyped-call]
-    axes.xaxis.set_major_locator(dates)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(dates))  # type: ignore[no-untyped-call]
-    _legend_above(axes, right=True)
+    panels[-1].xaxis.set_major_locator(dates)
+    panels[-1].xaxis.set_major_formatter(ConciseDateFormatter(dates))  # type: ignore[no-untyped-call]
+    _legend_above(panels[0], right=True)
     return _png(figure)
 
 
 def error_by_hour_picture(
-    times: npt.NDArray[np.datetime64], errors: Mapping[str, Floats], target: str
+    times: npt.NDArray[np.datetime64], errors: Mapping[str, Floats], targets: Sequence[str]
 ) -> bytes:
-    """Mean absolute error by hour of day of each name's errors [M] at these times [M], raw units."""
+    """Mean absolute error by hour of day of each name's errors [M, T] at times [M], raw units."""
     hours = times.astype("datetime64[h]").astype(np.int64) % 24
-    figure = _figure(6, 3)
-    axes = figure.subplots()
-    for place, (color, (name, values)) in enumerate(zip(_PAIR, errors.items(), strict=False)):
-        means = [
-            float(np.nanmean(np.abs(values[hours == hour])))
-            if np.isfinite(values[hours == hour]).any()
-            else np.nan
-            for hour in range(24)
-        ]
-        axes.bar(np.arange(24) + 0.4 * place - 0.2, means, width=0.4, color=color, label=name)
-    axes.set(xlabel="hour of day", xlim=(-0.7, 23.7))
-    axes.set_xticks(range(0, 24, 3))
-    _measure(axes.yaxis, target, f"mean |error| of {target}")
-    _legend_above(axes)
+    figure, panels = _panels(6, targets)
+    for place, (axes, target) in enumerate(zip(panels, targets, strict=True)):
+        for shift, color, (name, values) in zip((-0.2, 0.2), _PAIR, errors.items(), strict=False):
+            means = _means_by(hours, np.abs(values[:, place]))
+            axes.bar(np.arange(24) + shift, means, width=0.4, color=color, label=name)
+        _measure(axes.yaxis, target, f"mean |error|\n{target}")
+    panels[-1].set(xlabel="hour of day", xlim=(-0.7, 23.7))
+    panels[-1].set_xticks(range(0, 24, 3))
+    _legend_above(panels[0])
     return _png(figure)
 
 
-def residual_picture(errors: Mapping[str, Floats], target: str) -> bytes:
-    """How each name's errors [M] (forecast - actual, raw units) are spread.
+def _means_by(hours: npt.NDArray[np.int64], values: Floats) -> list[float]:
+    """Of what is finite at each hour of the day; NaN where nothing is."""
+    of_hours = [values[(hours == hour) & np.isfinite(values)] for hour in range(24)]
+    return [float(of_hour.mean()) if len(of_hour) else np.nan for of_hour in of_hours]
+
+
+def residual_picture(errors: Mapping[str, Floats], targets: Sequence[str]) -> bytes:
+    """How each name's errors [M, T] (forecast - actual, raw units) are spread.
 
     The outermost hundredth on either side counts in the outermost bars.
     """
+    figure, panels = _panels(6, targets, share=False)
+    for place, (axes, target) in enumerate(zip(panels, targets, strict=True)):
+        _histogram(axes, {name: values[:, place] for name, values in errors.items()})
+        axes.set(ylabel="test windows")
+        _measure(axes.xaxis, target, f"forecast - actual of {target}")
+    _legend_above(panels[0])
+    return _png(figure)
+
+
+def _histogram(axes: Axes, errors: Mapping[str, Floats]) -> None:
     measured = {name: values[np.isfinite(values)] for name, values in errors.items()}
     everything = np.concatenate([*measured.values()])
     low, high = np.quantile(everything, [0.01, 0.99]) if len(everything) else (0.0, 0.0)
@@ -153,15 +161,9 @@ def residual_picture(errors: Mapping[str, Floats], target: str) -> bytes:
         reach = max(0.5, abs(low) / 100)
         low, high = low - reach, high + reach
     edges = np.linspace(low, high, 41).tolist()
-    figure = _figure(6, 3)
-    axes = figure.subplots()
     for color, (name, values) in zip(_PAIR, measured.items(), strict=False):
         axes.hist(np.clip(values, low, high), edges, color=color, alpha=0.6, label=name)
     axes.axvline(0, color=ACTUAL_COLOR, linewidth=1)
-    axes.set(ylabel="test windows")
-    _measure(axes.xaxis, target, f"forecast - actual of {target}")
-    _legend_above(axes)
-    return _png(figure)
 
 
 def small(png: bytes) -> bytes:
@@ -219,6 +221,15 @@ def _figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
+
+
+def _panels(
+    width: float, targets: Sequence[str], share: bool = True
+) -> tuple[Figure, Sequence[Axes]]:
+    """One below the other. `share`: the horizontal axis, which the lowest tells."""
+    figure = _figure(width, 1 + 2 * len(targets))
+    panels = figure.subplots(len(targets), 1, sharex=share, squeeze=False)[:, 0]
+    return figure, panels.tolist()
 
 
 def _measure(axis: Axis, column: str, what: str) -> None:

@@ -187,9 +187,9 @@ def training_pictures(
     pictures = {
         VALIDATION_PICTURE: forecast_picture(
             held_out.target_times()[:, 0],
-            held_out.actuals()[:, 0, 0],
-            {model_type: forecasts[:, 0, 0]},
-            data.preprocessing.targets[0],
+            held_out.actuals()[:, 0],
+            {model_type: forecasts[:, 0]},
+            data.preprocessing.targets,
             f"{model_type} on validation rows, one step ahead",
         )
     }

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import struct
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from flts_assets.recipe.columns import RAW_COLUMNS, UNITS
 from flts_assets_tests.forecasting.datasets import demo_dataset, demo_recipe
 
 Floats = npt.NDArray[np.float64]
+DOWN = ("down",)
 BEYOND = [np.nan, np.inf, -np.inf, 1e38, -1e38, 0.0]
 
 
@@ -44,6 +46,10 @@ def assert_small_png(picture: bytes) -> None:
     assert len(picture) < 100_000
 
 
+def column(values: Floats) -> Floats:
+    return values[:, None]
+
+
 def forecast_of(
     values: Floats,
     actuals: Floats | None = None,
@@ -52,7 +58,9 @@ def forecast_of(
 ) -> bytes:
     times = np.datetime64("2024-01-01", "ns") + np.arange(len(values)) * np.timedelta64(2, "m")
     actuals = values if actuals is None else actuals
-    return forecast_picture(times, actuals, names or {"GRU": values}, "down", "title", band)
+    shown = {name: column(one) for name, one in (names or {"GRU": values}).items()}
+    ends = None if band is None else (column(band[0]), column(band[1]))
+    return forecast_picture(times, column(actuals), shown, DOWN, "title", ends)
 
 
 def board_of(data: Dataset) -> Leaderboard:
@@ -175,10 +183,10 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
 
 
 def draw_all(values: Floats) -> None:
-    errors = {"GRU": values, "persistence": -values}
+    errors = {"GRU": column(values), "persistence": -column(values)}
     forecast_of(values, values * 2, (values / 2, values * 8))
-    error_by_hour_picture(hours(len(values)), errors, "down")
-    residual_picture(errors, "down")
+    error_by_hour_picture(hours(len(values)), errors, DOWN)
+    residual_picture(errors, DOWN)
     loss_picture([Epoch(number, 1 / number, 2.0, 1.0) for number in (1, 2)], [1], "mse")
 
 
@@ -198,18 +206,55 @@ def test_no_legend_lies_over_data_and_nothing_is_cut_off(drawn: list[Figure]) ->
         assert shown.y1 <= height
 
 
-@pytest.mark.parametrize("column", RAW_COLUMNS)
-def test_values_are_shown_with_the_unit_of_their_column(drawn: list[Figure], column: str) -> None:
-    values = np.array([0.0, 1e6, 2e6])
-    forecast_picture(hours(3), values, {"GRU": values}, column, "title")
-    error_by_hour_picture(hours(3), {"GRU": values}, column)
-    residual_picture({"GRU": values}, column)
-    forecast, by_hour, residual = (figure.axes[0] for figure in drawn)
-    assert forecast.get_ylabel() == f"{column}, {UNITS[column]}"
-    assert by_hour.get_ylabel() == f"mean |error| of {column}, {UNITS[column]}"
-    assert residual.get_xlabel() == f"forecast - actual of {column}, {UNITS[column]}"
-    bits = column in ("down", "up")
-    assert ("2 M" in [text.get_text() for text in forecast.get_yticklabels()]) == bits
+@pytest.mark.parametrize("targets", [DOWN, RAW_COLUMNS], ids=["one target", "all columns"])
+def test_each_target_has_a_panel_with_its_unit(
+    drawn: list[Figure], targets: tuple[str, ...]
+) -> None:
+    values = np.tile([[0.0], [1e6], [2e6]], len(targets))
+    forecast_picture(hours(3), values, {"GRU": values}, targets, "title")
+    error_by_hour_picture(hours(3), {"GRU": values}, targets)
+    residual_picture({"GRU": values}, targets)
+    for target, forecast, by_hour, residual in zip(
+        targets, *(figure.axes for figure in drawn), strict=True
+    ):
+        assert forecast.get_ylabel() == f"{target}, {UNITS[target]}"
+        assert by_hour.get_ylabel() == f"mean |error|\n{target}, {UNITS[target]}"
+        assert residual.get_xlabel() == f"forecast - actual of {target}, {UNITS[target]}"
+        bits = target in ("down", "up")
+        assert ("2 M" in [text.get_text() for text in forecast.get_yticklabels()]) == bits
+
+
+def test_a_panel_shows_its_own_target(drawn: list[Figure]) -> None:
+    values = np.column_stack([np.full(30, 3.0), np.full(30, 7.0)])
+    band = (values - 1, values + 2)
+    forecast_picture(hours(30), values, {"GRU": values + 1}, ("down", "up"), "title", band)
+    error_by_hour_picture(hours(30), {"GRU": -values}, ("down", "up"))
+    residual_picture({"GRU": values}, ("down", "up"))
+    for place, level in enumerate((3.0, 7.0)):
+        forecast, by_hour, residual = (figure.axes[place] for figure in drawn)
+        assert [set(line.get_ydata()) for line in forecast.lines] == [{level}, {level + 1}]
+        assert forecast.collections[0].get_datalim(forecast.transData).ymin == level - 1
+        assert {bar.get_height() for bar in by_hour.patches if bar.get_height() > 0} == {level}
+        assert residual.get_xlim()[0] < level < residual.get_xlim()[1]
+
+
+def test_pictures_of_five_targets_are_shown_whole_and_small(drawn: list[Figure]) -> None:
+    targets = RAW_COLUMNS[:5]
+    frame = demo_cell(2000, 1)[0][list(targets)]
+    values = frame.ffill().bfill().to_numpy()
+    errors = {"GRU": np.roll(values, 1, axis=0) - values, "persistence": values / 3}
+    for picture in (
+        forecast_picture(
+            hours(2000), values, {"GRU": np.roll(values, 1, axis=0)}, targets, "title"
+        ),
+        error_by_hour_picture(hours(2000), errors, targets),
+        residual_picture(errors, targets),
+    ):
+        assert len(small(picture)) < 250_000
+    for figure in drawn:
+        boxes = [axes.get_tightbbox() for axes in figure.axes]
+        for upper, lower in pairwise(boxes):
+            assert lower.y1 <= upper.y0, "no panel lies over another"
 
 
 def test_times_are_told_with_their_date(drawn: list[Figure]) -> None:
@@ -244,7 +289,8 @@ def hours(count: int) -> npt.NDArray[np.datetime64]:
 
 
 def test_small_picture_has_its_own_white_ground_and_the_same_shape() -> None:
-    drawn = residual_picture({"GRU": np.arange(50.0), "persistence": np.arange(50.0) - 20}, "down")
+    values = column(np.arange(50.0))
+    drawn = residual_picture({"GRU": values, "persistence": values - 20}, DOWN)
     reduced = pixels(small(drawn))
     assert (reduced[:3] == 255).all(), "readable on a dark page as on a light one"
     height, width, _ = pixels(drawn).shape
@@ -254,13 +300,13 @@ def test_small_picture_has_its_own_white_ground_and_the_same_shape() -> None:
 
 
 def test_picture_that_is_small_already_keeps_its_size() -> None:
-    drawn = small(residual_picture({"GRU": np.arange(50.0)}, "down"))
+    drawn = small(residual_picture({"GRU": column(np.arange(50.0))}, DOWN))
     assert pixels(small(drawn)).shape == pixels(drawn).shape
 
 
 def test_error_by_hour_stands_at_the_hours_that_were_forecast() -> None:
-    one = error_by_hour_picture(hours(24), {"GRU": np.ones(24)}, "down")
-    few = error_by_hour_picture(hours(3), {"GRU": np.ones(3)}, "down")
+    one = error_by_hour_picture(hours(24), {"GRU": np.ones((24, 1))}, DOWN)
+    few = error_by_hour_picture(hours(3), {"GRU": np.ones((3, 1))}, DOWN)
     blue = [(pixels(drawn) == (0x1F, 0x6F, 0xEB)).all(axis=-1).sum() for drawn in (one, few)]
     assert blue[0] > 5 * blue[1] > 0
 
@@ -276,6 +322,6 @@ def test_error_by_hour_stands_at_the_hours_that_were_forecast() -> None:
     ],
 )
 def test_error_pictures_are_drawn_whatever_the_errors_are(values: Floats) -> None:
-    errors = {"GRU": values, "persistence": values}
-    assert_small_png(residual_picture(errors, "down"))
-    assert_small_png(error_by_hour_picture(hours(len(values)), errors, "down"))
+    errors = {"GRU": column(values), "persistence": column(values)}
+    assert_small_png(residual_picture(errors, DOWN))
+    assert_small_png(error_by_hour_picture(hours(len(values)), errors, DOWN))

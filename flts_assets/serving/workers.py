@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -43,6 +44,9 @@ class Workers:
         if self._server:
             self._server.close()
         self._socket.unlink(missing_ok=True)
+        for other in self._folder.glob("[0-9]*"):
+            if _is_of_the_dead(other):
+                other.unlink(missing_ok=True)
         with suppress(OSError):
             self._folder.rmdir()
 
@@ -61,8 +65,17 @@ class Workers:
         return b""
 
 
-async def _read(socket: Path) -> bytes:
-    reader, writer = await asyncio.open_unix_connection(str(socket))
+def _is_of_the_dead(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as asking:
+        try:
+            asking.connect(str(path))
+        except OSError as error:
+            return isinstance(error, ConnectionRefusedError)
+    return False
+
+
+async def _read(path: Path) -> bytes:
+    reader, writer = await asyncio.open_unix_connection(str(path))
     try:
         return await reader.read()
     finally:

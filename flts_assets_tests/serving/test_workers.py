@@ -101,7 +101,8 @@ def test_what_no_longer_answers_is_left_out_and_removed(
         found = by_worker(samples(client.get("/metrics").text), "flts_champions")
         assert found == {os.getpid(): 1}
         assert [path.name for path in folder.iterdir()] == [str(os.getpid())]
-    assert not folder.exists()
+        subprocess.run([sys.executable, "-c", killed, folder / "2"], check=True)
+    assert not folder.exists(), "the last one leaves nothing, nobody asking in between"
 
 
 def test_samples_of_a_metric_stand_together() -> None:

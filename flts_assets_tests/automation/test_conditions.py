@@ -186,6 +186,14 @@ def test_a_thousand_registered_recipes_that_nobody_ran_start_nothing(
     assert automation.tick() == {}
 
 
+def test_first_look_ever_at_what_stands_requests_none_of_it(automation: Automation) -> None:
+    """As after an upgrade that gave a condition another shape: its memory is gone."""
+    automation.whole_run()
+    automation.materialize("raw_data", "processed_data", version="made one by one")
+    for _ in range(3):
+        assert automation.tick().keys() <= {"all"}
+
+
 def test_first_run_of_a_recipe_is_followed_by_the_overview_alone(automation: Automation) -> None:
     automation.tick()
     automation.whole_run()

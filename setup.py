@@ -53,7 +53,7 @@ setup(
         "boto3>=1.36",
         "fastapi>=0.115",
         "fastapi-offline>=1.7",  # Swagger UI's files
-        "uvicorn[standard]>=0.36",  # a loop of one's own
+        "uvicorn[standard]>=0.37",  # a loop of one's own
         "orjson>=3.10",
         "prometheus-client>=0.21",
         "python-multipart>=0.0.20",

@@ -4,7 +4,8 @@ In a run of one partition that partition's champion is looked at; without one (*
 all champions are, and a check that fails names those at fault.
 
 Automation's own runs, `flts promote` and `flts rollback` materialise the asset without these checks,
-which would then read "not evaluated": automation asks for a look at all champions after them.
+which would then read "not evaluated": automation asks for a look at all champions after them. A check
+has one result for all partitions: where another recipe's run is checked in between, the daily look comes.
 """
 
 from collections.abc import Callable, Iterator

@@ -10,20 +10,24 @@ from __future__ import annotations
 
 import dagster as dg
 
-from flts_assets.automation.jobs import STARTED_BY_TAG
+from flts_assets.automation.jobs import STARTED_BY_TAG, WHOLE_TAG
 
 __all__ = ["automated", "keep_up_to_date"]
 
 _AC = dg.AutomationCondition
 _Condition = dg.AutomationCondition[dg.AssetKey]
 
-# What a run changes that goes on to this asset is that run's to follow, even if it fails or is ended.
+# What a run changes that goes on to this asset is that run's to follow, even if it fails or is ended. The
+# tag tells of each partition, but not of what came while the tick was going on; Dagster's own condition
+# does, but only of an asset's very last run.
+_followed = (
+    _AC.all_new_updates_have_run_tags(tag_keys={WHOLE_TAG}) | _AC.executed_with_root_target()
+)
+
 # `will_be_requested` puts what follows into the same run. There is no `any_deps_missing`: leaderboard
 # also stands below the models that a recipe does not ask for, and those never exist.
 _changed = (
-    _AC.any_deps_match(
-        (_AC.data_version_changed() & ~_AC.executed_with_root_target()) | _AC.will_be_requested()
-    )
+    _AC.any_deps_match((_AC.data_version_changed() & ~_followed) | _AC.will_be_requested())
     | _AC.code_version_changed()
 ) & ~_AC.missing()
 
@@ -31,7 +35,7 @@ _promoted = _AC.any_deps_match(_AC.newly_updated()) | _AC.code_version_changed()
 
 
 def _until_requested(what: _Condition) -> _Condition:
-    """True from then on. Only a request answers it, and none that what came with it was not part of.
+    """True from then on, until the asset is requested; what changes in that very moment counts anew.
 
     That the asset was made meanwhile is no answer: its run may have read its inputs before, and a tick
     reads assets seconds before it reads runs. At most a run too many finds that there is nothing to do.
@@ -61,7 +65,7 @@ keep_up_to_date = dg.AutomationConditionSensorDefinition(
     target=dg.AssetSelection.all(),
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=30,
-    run_tags={STARTED_BY_TAG: "keep_up_to_date"},
+    run_tags={STARTED_BY_TAG: "keep_up_to_date", WHOLE_TAG: "true"},
     # One run a recipe, with its own tags and log, as from anywhere else.
     emit_backfills=False,
     description="Requests what exists and whose inputs or code changed; never what nobody asked for.",

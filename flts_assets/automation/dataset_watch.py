@@ -32,8 +32,11 @@ TEST_ENDING = "_test.csv"
 
 
 def short_digest(text: str) -> str:
-    """Eight hex digits that tell texts apart in a cursor, which is stored at every tick."""
-    return sha256(text.encode()).hexdigest()[:8]
+    """Eight hex digits that tell texts apart in a cursor, which is stored at every tick.
+
+    Texts may hold names of files that are not UTF-8, as Python reads them.
+    """
+    return sha256(text.encode(errors="backslashreplace")).hexdigest()[:8]
 
 
 @dataclass(frozen=True, order=True)

@@ -6,10 +6,13 @@ import dagster as dg
 
 from flts_assets.assets.champion_checks import champion_checks
 
-__all__ = ["STARTED_BY_TAG", "champions_look", "monitoring", "pipeline"]
+__all__ = ["STARTED_BY_TAG", "WHOLE_TAG", "champions_look", "monitoring", "pipeline"]
 
 STARTED_BY_TAG = "flts/started_by"
 """the sensor that requested a run; those that a person started have none"""
+
+WHOLE_TAG = "flts/whole"
+"""marks a run that goes on to all that follows from what it changes"""
 
 # champions is about all recipes, not one.
 _OVERVIEW = dg.AssetSelection.assets("champions")

@@ -109,6 +109,7 @@ def create_run(
     from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
     from flts_assets.assets.stage import run_tags
+    from flts_assets.automation.jobs import WHOLE_TAG
 
     job = _job().get_subset(asset_selection={dg.AssetKey(stage) for stage in stages_of(recipe)})
     location = ManagedGrpcPythonEnvCodeLocationOrigin(
@@ -128,7 +129,12 @@ def create_run(
         run_config={
             "resources": {"platform": {"config": {"force": force, "identifier": identifier}}}
         },
-        tags={"dagster/partition": recipe.config_hash, **run_tags(recipe), **tags},
+        tags={
+            "dagster/partition": recipe.config_hash,
+            **run_tags(recipe),
+            WHOLE_TAG: "true",
+            **tags,
+        },
         remote_job_origin=repository.get_job_origin(JOB),
         job_code_origin=code,
         asset_selection=job.asset_selection,

@@ -24,7 +24,7 @@ from dagster._core.storage.tags import RUN_FAILURE_REASON_TAG, WILL_RETRY_TAG
 from flts_assets.assets.partitions import CONFIG_HASH
 from flts_assets.assets.stage import RECIPE_TAG, STATION_TAG
 from flts_assets.automation.conditions import keep_up_to_date
-from flts_assets.automation.jobs import STARTED_BY_TAG, pipeline
+from flts_assets.automation.jobs import STARTED_BY_TAG, WHOLE_TAG, pipeline
 from flts_assets.automation.raw_data_sensor import raw_data_sensor
 from flts_assets.automation.under_way import PARTITION_TAG
 from flts_assets.logs import EventLog, event_log
@@ -151,7 +151,9 @@ def _crashes(run: dg.DagsterRun) -> int:
 
 
 def _again(run: dg.DagsterRun) -> dg.RunRequest:
-    kept = {name: run.tags[name] for name in (RECIPE_TAG, STATION_TAG) if name in run.tags}
+    kept = {
+        name: run.tags[name] for name in (RECIPE_TAG, STATION_TAG, WHOLE_TAG) if name in run.tags
+    }
     return dg.RunRequest(
         run_key=f"after:{run.run_id}",
         partition_key=_partition(run),

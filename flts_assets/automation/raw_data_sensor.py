@@ -36,7 +36,7 @@ from flts_assets.automation.dataset_watch import (
     stations_in,
     unpaired_in,
 )
-from flts_assets.automation.jobs import STARTED_BY_TAG, pipeline
+from flts_assets.automation.jobs import STARTED_BY_TAG, WHOLE_TAG, pipeline
 from flts_assets.automation.known_recipes import AutoTemplates, registered_recipes
 from flts_assets.automation.launch import stages_of
 from flts_assets.automation.under_way import partitions_under_way
@@ -94,7 +94,8 @@ def look_for_new_data(
 def _csv_versions(store: ObjectStore, complain: Complaints) -> dict[str, str]:
     """File -> version of those that recipes can name; a bucket may hold anything.
 
-    A name that only looks like one of them is told: whoever put it there waits for a model.
+    A name that only looks like one of them is told: whoever put it there waits for a model. Folders are
+    somebody's own.
     """
     names: list[str] = []
     versions = {}
@@ -104,13 +105,13 @@ def _csv_versions(store: ObjectStore, complain: Complaints) -> dict[str, str]:
         else:
             names.append(head.key)
     for name in names:
-        if name.lower().endswith(ENDING) and not name.startswith("."):
+        if name.lower().endswith(ENDING) and not name.startswith(".") and "/" not in name:
             complain.about(
                 f"name {name}",
                 "file_name_unusable",
                 file=name,
                 message=f"{name!r} is passed over; allowed: a name of letters, digits and . _ = + - that"
-                f" begins with a letter, a digit or _ and ends in {ENDING}, in no folder;"
+                f" begins with a letter, a digit or _ and ends in {ENDING};"
                 " remedy: rename it, and its partner likewise",
             )
     return versions
@@ -144,13 +145,14 @@ class _Concerned:
         if self.latest is not None and self.latest.fingerprint == fingerprint:
             return None
         stages = stages_of(recipe) if self.whole else (RAW_DATA.name,)
+        whole = {WHOLE_TAG: "true"} if self.whole else {}
         # What it follows stands in the key too: content that was replaced may come back.
         after = "nothing" if self.latest is None else self.latest.storage_id
         return dg.RunRequest(
             run_key=f"{recipe.config_hash}:{fingerprint[:16]}:{after}",
             partition_key=recipe.config_hash,
             asset_selection=[dg.AssetKey(stage) for stage in stages],
-            tags={**run_tags(recipe), STARTED_BY_TAG: "raw_data_sensor"},
+            tags={**run_tags(recipe), **whole, STARTED_BY_TAG: "raw_data_sensor"},
         )
 
 

@@ -46,7 +46,7 @@ def serve(
         *("--log-level", "warning", "--no-access-log", "--backlog", "4096"),
         *("--timeout-graceful-shutdown", "30"),
         # uvicorn kills a worker that is silent for so long; five seconds may be a busy machine's.
-        *("--timeout-worker-healthcheck", "30"),
+        *("--timeout-worker-healthcheck", "15"),
     ]
     os.execv(sys.executable, command)
 

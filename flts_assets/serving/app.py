@@ -91,8 +91,6 @@ def create_app(
             except OSError as error:  # forecasts go on
                 log.error("metrics_not_shared", message=str(error))
         yield
-        if workers:
-            workers.close()
         if listener:
             await asyncio.to_thread(listener.close)
         if predictions:
@@ -100,6 +98,8 @@ def create_app(
         poll.cancel()
         with suppress(asyncio.CancelledError):
             await poll
+        if workers:
+            workers.close()
 
     app = _Application(
         title="FLTS inference",

@@ -44,10 +44,10 @@ class Workers:
         if self._server:
             self._server.close()
         self._socket.unlink(missing_ok=True)
-        for other in self._folder.glob("[0-9]*"):
-            if _is_of_the_dead(other):
-                other.unlink(missing_ok=True)
-        with suppress(OSError):
+        with suppress(OSError):  # another may be about it too
+            for other in self._folder.glob("[0-9]*"):
+                if _is_of_the_dead(other):
+                    other.unlink(missing_ok=True)
             self._folder.rmdir()
 
     async def _tell(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -55,18 +55,17 @@ class Workers:
         writer.close()
 
     async def _ask(self, other: Path) -> bytes:
-        """Nothing, where nobody answers."""
-        try:
-            return await asyncio.wait_for(_read(other), ASKED_FOR_S)
-        except ConnectionRefusedError:  # it was killed
-            other.unlink(missing_ok=True)
-        except (OSError, asyncio.TimeoutError):
-            pass
+        """Nothing, where nobody answers or one dies in the middle."""
+        with suppress(OSError, asyncio.TimeoutError):
+            text = await asyncio.wait_for(_read(other), ASKED_FOR_S)
+            if text.endswith(b"\n"):
+                return text
         return b""
 
 
 def _is_of_the_dead(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as asking:
+        asking.setblocking(False)
         try:
             asking.connect(str(path))
         except OSError as error:

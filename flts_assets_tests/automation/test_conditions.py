@@ -288,6 +288,20 @@ def test_run_is_left_to_itself(complete: Automation, failed: bool) -> None:
     assert complete.tick() == {}
 
 
+@pytest.mark.parametrize("failed", [False, True])
+def test_runs_of_two_recipes_at_once_are_left_to_themselves(
+    complete: Automation, failed: bool
+) -> None:
+    other = RECIPE.for_station("ElBorn")
+    complete.register(other)
+    complete.whole_run(recipe=other)
+    complete.settled()
+    made = STAGES[:2] if failed else STAGES
+    complete.end(complete.run(), *made, version="2", failed=failed)
+    complete.whole_run("2", recipe=other)
+    complete.settled()
+
+
 def test_stages_that_a_person_makes_one_by_one_are_left_to_that_person(
     automation: Automation,
 ) -> None:

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from flts_assets.errors import ArtifactError, RawDataError
-from flts_assets.forecasting.cores import CHUNK
+from flts_assets.forecasting import cores
 from flts_assets.forecasting.dataset import Dataset
 from flts_assets.forecasting.demo_cell import demo_cell
 from flts_assets.forecasting.forecaster import (
@@ -281,9 +281,10 @@ def test_change_is_counted_from_the_mean_whose_weights_decay_with_age() -> None:
         np.testing.assert_allclose(forecasts[window], [mean] * 3, rtol=2e-6)
 
 
-def test_number_of_threads_changes_no_bit(default: Saved) -> None:
+def test_number_of_threads_changes_no_bit(default: Saved, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cores, "TREE_CHUNK", cores.CHUNK)
     one, two = (load_forecaster(default.files, threads) for threads in (1, 2))
-    assert default.data.test.windows > CHUNK, "there is something to share out"
+    assert default.data.test.windows > cores.CHUNK, "there is something to share out"
     np.testing.assert_array_equal(two.forecast(default.data.test), one.forecast(default.data.test))
 
 

@@ -40,7 +40,7 @@ MAX_BATCH: Final = 1_000
 MAX_BATCH_STEPS: Final = 100_000
 """of all series together: they are answered at once, from memory"""
 MOST_SEARCHED: Final = 200_000
-"""Bytes. Others wait while a place is looked for: 0.1 s for the worst of so many."""
+"""Bytes. Others wait while a place is looked for: 0.05 s for the worst of so many."""
 _NOT_FINITE: Final = re.compile(rb"NaN|Infinity|[eE]\+?[0-9]{3}")
 """what may stand for such a number"""
 

@@ -249,7 +249,7 @@ def test_service_logs_every_answer_as_it_was_given(
             {"ts": pd.Timestamp(moment), **dict(zip(kept["columns"], values, strict=True))}
             for moment, values in zip(kept["times"], steps, strict=True)
         ]
-        assert 0 < kept["latency_s"] < SOON_S
+        assert 0 < kept["latency_s"] < 20
 
 
 def test_service_answers_while_the_log_cannot_be_written(
